@@ -1,0 +1,1 @@
+"""Stubs generated from `protos/flero/vault/v1`; the only copy. Do not edit."""
