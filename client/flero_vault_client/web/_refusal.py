@@ -1,0 +1,62 @@
+"""What the vault said when it said no, read from the details of a gRPC error.
+
+Only `ErrorInfo` of the vault's own domain counts: a proxy in between may answer with details too,
+and its reasons mean something else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ships no types
+from grpc_status import rpc_status
+
+DOMAIN: Final = "vault.flero.ai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An error of the vault in parts. `reason` is empty if it was not the vault that answered.
+
+    `sentence` can be shown to a person as it is; it is empty only together with `reason`.
+    """
+
+    code: grpc.StatusCode
+    reason: str = ""
+    sentence: str = ""
+    help_url: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
+    """Take a gRPC error apart. Never raises: an error without details is a refusal without them."""
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        # Somebody on the way changed code or message: then the details are not to be believed.
+        status = None
+    if status is None:
+        return Refusal(code=error.code())
+
+    info = error_details_pb2.ErrorInfo()
+    said = error_details_pb2.LocalizedMessage()
+    help_ = error_details_pb2.Help()
+    bad_request = error_details_pb2.BadRequest()
+    for detail in status.details:
+        for message in (info, said, help_, bad_request):
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+    if info.domain != DOMAIN:
+        return Refusal(code=error.code())
+    return Refusal(
+        code=error.code(),
+        reason=info.reason,
+        sentence=said.message,
+        help_url=next((link.url for link in help_.links), ""),
+        metadata=MappingProxyType(dict(info.metadata)),
+        fields=tuple((each.field, each.description) for each in bad_request.field_violations),
+    )
