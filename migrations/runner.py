@@ -3,7 +3,6 @@
 import alembic.command
 from alembic import op
 from alembic.config import Config
-
 from flero_vault.migrations import FOLDER
 
 

@@ -37,7 +37,9 @@ def protoc(protos: Path, *arguments: str) -> None:
     """Run the protoc that grpcio-tools brings over every source below `protos`."""
     sources = [str(path) for path in SOURCES if (protos / path).exists()]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", *includes()]
-    done = subprocess.run([*command, *arguments, *sources], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, *arguments, *sources], check=False, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(done.stderr)
 
@@ -50,7 +52,9 @@ def generate() -> dict[str, str]:
         stubs = {"__init__.py": PACKAGE}
         for path in sorted((Path(folder) / "flero/vault/v1").iterdir()):
             text = path.read_text()
-            serves = "_pb2_grpc" not in path.name or re.search(r"^class \w+Stub\b", text, re.MULTILINE)
+            serves = "_pb2_grpc" not in path.name or re.search(
+                r"^class \w+Stub\b", text, re.MULTILINE
+            )
             if serves:  # protoc writes an empty grpc module for a file without a service
                 stubs[path.name] = IMPORT.sub("from flero_vault_client.v1 import ", text)
         return stubs
@@ -59,7 +63,9 @@ def generate() -> dict[str, str]:
 def stale(stubs: dict[str, str]) -> list[str]:
     """Return the names of the stubs that are missing, different or left over."""
     present = {p.name: p.read_text() for p in STUBS.glob("*.py*") if p.is_file()}
-    return sorted(name for name in stubs.keys() | present.keys() if stubs.get(name) != present.get(name))
+    return sorted(
+        name for name in stubs.keys() | present.keys() if stubs.get(name) != present.get(name)
+    )
 
 
 def image(protos: Path, target: Path) -> Path:
@@ -70,14 +76,20 @@ def image(protos: Path, target: Path) -> Path:
 
 def git(*arguments: str) -> str:
     """Return what git prints; empty if it refuses."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def baseline() -> str:
     """Return the commit to compare with: main, or on main the one before the last proto change."""
-    main = next((ref for ref in ("origin/main", "main") if git("rev-parse", "-q", "--verify", ref)), "")
-    changed = git("status", "--porcelain", "--", "protos") or git("diff", "--name-only", main, "--", "protos")
+    main = next(
+        (ref for ref in ("origin/main", "main") if git("rev-parse", "-q", "--verify", ref)), ""
+    )
+    changed = git("status", "--porcelain", "--", "protos") or git(
+        "diff", "--name-only", main, "--", "protos"
+    )
     if changed:
         return main
     earlier = git("log", "--format=%H", "--max-count=2", main, "--", "protos/flero").split()
@@ -90,7 +102,9 @@ def lint() -> int:
         work = Path(folder)
         now = image(PROTOS, work / "now.binpb")
         config = str(PROTOS / "buf.yaml")
-        failed = subprocess.run(["buf", "lint", str(now), "--config", config], check=False).returncode
+        failed = subprocess.run(
+            ["buf", "lint", str(now), "--config", config], check=False
+        ).returncode
         base = baseline()
         old = work / "old"
         for path in SOURCES:

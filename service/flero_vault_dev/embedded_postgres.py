@@ -104,7 +104,7 @@ _ENVIRONMENT: Mapping[str, str] = MappingProxyType(
 _NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
-class DataFolderInUse(Exception):  # noqa: N818 - says what happened
+class DataFolderInUse(Exception):
     """Another process holds the data folder: stop it, or set FLERO_VAULT_DATA_DIR to another one.
 
     `pid` is None only for the instant in which that process has the lock and has not signed it.
@@ -120,7 +120,7 @@ class DataFolderInUse(Exception):  # noqa: N818 - says what happened
         self.pid = pid
 
 
-class PostgresFailed(Exception):  # noqa: N818 - says what happened
+class PostgresFailed(Exception):
     """The server could not be prepared, started or stopped; the message ends with its own words."""
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ships no types
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 DOMAIN: Final = "vault.flero.ai"

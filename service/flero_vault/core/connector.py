@@ -149,7 +149,7 @@ class Revocation:
     style: RevocationStyle = RevocationStyle.NONE
     endpoint: str = ""
     token: str = "refresh"
-    """Which token to send: `refresh` (the access token if there is none) or `access`."""
+    """Which token to send: `refresh` (the access token if there is none), `access`, or `both`."""
     gone: tuple[str, ...] = ("invalid_token",)
     """Error codes that say that the token is dead already, which is what we wanted."""
 

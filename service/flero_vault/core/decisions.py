@@ -252,7 +252,9 @@ _VERDICTS: Mapping[str, Verdict] = {
 _TOO_MANY_REQUESTS = 429
 
 
-def verdict_of(errors: Mapping[str, Verdict], *, http_status: int, codes: tuple[str, ...]) -> Verdict:
+def verdict_of(
+    errors: Mapping[str, Verdict], *, http_status: int, codes: tuple[str, ...]
+) -> Verdict:
     """Return what a refusal means.
 
     `errors` are the connector's own codes, which win; `codes` are those of the answer, the most
@@ -270,7 +272,7 @@ def verdict_of(errors: Mapping[str, Verdict], *, http_status: int, codes: tuple[
 
 def back_off(failures: int, jitter: float) -> timedelta:
     """Return how long to wait after the given number of failures in a row; `jitter` is 0 to 1."""
-    longest = min(BACK_OFF_FIRST * 2 ** min(failures, 16), BACK_OFF_MAX)
+    longest: timedelta = min(BACK_OFF_FIRST * (1 << min(failures, 16)), BACK_OFF_MAX)
     return longest * (0.5 + jitter / 2)
 
 

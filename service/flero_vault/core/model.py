@@ -299,6 +299,7 @@ class Attempt:
     outcome: Mapping[str, object] | None
     create_time: datetime
     expire_time: datetime
+    lease_expire_time: datetime | None
     request_digest: bytes | None = field(repr=False)
 
     @property

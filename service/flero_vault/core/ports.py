@@ -25,8 +25,8 @@ from flero_vault.core.model import (
     CredentialName,
     CredentialScope,
     Grant,
-    Seat,
     Sealed,
+    Seat,
     ServiceRevocation,
     Status,
 )
@@ -169,8 +169,11 @@ class Store(Protocol):
 
     # OAuth apps
 
-    async def put_app(self, app: App) -> App:
-        """Insert the app, or replace secrets and origins of the one with its client id."""
+    async def put_app(self, app: App) -> App | None:
+        """Store the app, or its secrets and origins anew.
+
+        Returns None if its client id belongs to an app of another id.
+        """
 
     async def find_app(self, workspace: str, connector: str, client_id: str) -> App | None:
         """Return the app of this client id."""
@@ -184,7 +187,7 @@ class Store(Protocol):
     async def configured(self, workspace: str) -> frozenset[str]:
         """Return the connectors that have an app for this workspace."""
 
-    async def list_apps(self, workspace: str, after: str, limit: int) -> Sequence[App]:
+    async def list_apps(self, workspace: str, after: UUID | None, limit: int) -> Sequence[App]:
         """Return apps by id, after the one named."""
 
     async def delete_app(self, name: AppName) -> bool | None:
@@ -196,7 +199,12 @@ class Store(Protocol):
         """Return a credential."""
 
     async def list(
-        self, workspace: str, user: str, wanted: Filter, after: tuple[datetime, UUID] | None, limit: int
+        self,
+        workspace: str,
+        user: str,
+        wanted: Filter,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
     ) -> Sequence[Credential]:
         """Return what the user can see, oldest first."""
 
@@ -206,10 +214,14 @@ class Store(Protocol):
     async def delete(self, name: CredentialName, revision: int) -> bool:
         """Delete it with attempts and unshared grants if the revision is still this one."""
 
-    async def revoke(self, name: CredentialName, *, at_service: bool, outcome: ServiceRevocation) -> bool:
+    async def revoke(
+        self, name: CredentialName, *, at_service: bool, outcome: ServiceRevocation
+    ) -> bool:
         """Stop it in one transaction: status, generation, leases, ciphertexts."""
 
-    async def remember_account(self, name: CredentialName, account: Account) -> None:
+    async def remember_account(
+        self, name: CredentialName, account_id: str, email: str, label: str
+    ) -> None:
         """Store what the service says now about the account."""
 
     async def mark_used(self, minutes: Mapping[CredentialName, datetime]) -> None:
@@ -217,10 +229,12 @@ class Store(Protocol):
 
     # attempts
 
-    async def begin(self, attempt: Attempt, request_key: bytes | None, new: Credential | None) -> bool:
-        """Store an attempt, void the older ones, and make the credential if there is none.
+    async def begin(
+        self, attempt: Attempt, request_key: bytes | None, new: Credential | None
+    ) -> Attempt | None:
+        """Store an attempt, void the older ones, make the credential if there is none.
 
-        Returns False if the request key is taken: somebody else's same request was faster.
+        Returns None if the request key is taken: somebody else's same request was faster.
         """
 
     async def attempt_by_request(self, workspace: str, request_key: bytes) -> Attempt | None:
@@ -229,11 +243,15 @@ class Store(Protocol):
     async def attempt(self, workspace: str, state_hash: bytes) -> tuple[Attempt | None, datetime]:
         """Return the attempt of a state, and the database's time."""
 
-    async def consume(self, attempt: Attempt, code_hash: bytes, process_id: UUID, lease: timedelta) -> bool:
+    async def consume(
+        self, attempt: Attempt, code_hash: bytes, process_id: UUID, lease: timedelta
+    ) -> bool:
         """Take an OPEN attempt for exchange. True for exactly one caller."""
 
-    async def finish(self, attempt: Attempt, outcome: Mapping[str, object]) -> None:
-        """End an attempt without a grant."""
+    async def finish(
+        self, attempt: Attempt, outcome: Mapping[str, object], reason: str, message: str
+    ) -> None:
+        """End an attempt without a grant, and say why on the credential."""
 
     async def activate(self, activation: Activation) -> bool:
         """End an attempt with a grant. False if the credential was deleted meanwhile."""
@@ -282,8 +300,8 @@ class Store(Protocol):
     async def beat(self, process_id: UUID, *, ended: bool) -> None:
         """Write this process's heartbeat."""
 
-    async def sweep(self, pending: timedelta, awaiting_approval: timedelta) -> int:
-        """Delete old attempts and PENDING credentials without one; return how many credentials."""
+    async def sweep(self, pending: timedelta, awaiting_approval: timedelta) -> None:
+        """Delete old attempts, and PENDING credentials that nobody finished."""
 
     # hints
 

@@ -144,7 +144,7 @@ class Refresher:
         except Unavailable as error:
             # Whoever waits reads again and meets the same trouble, in its own call.
             self._log.warning("refresh.vault_unavailable", grant=str(grant.id), cause=error.reason)
-        except Exception:
+        except Exception:  # noqa: BLE001 - nobody awaits the flight; the log names its fault
             self._log.exception("refresh.failed", grant=str(grant.id))
         finally:
             if not flight.led.done():
@@ -204,17 +204,7 @@ class Refresher:
 
     async def _commit(self, grant: Grant, tokens: NewTokens, sent: float) -> None:
         """Store the answer, holding on to it while the database is away."""
-        patience = self._clock.monotonic() + self.limits.commit_patience.total_seconds()
-        while True:
-            try:
-                stored = await self._store.renew(grant, tokens)
-                break
-            except Unavailable:
-                if self._clock.monotonic() >= patience:
-                    raise
-                await asyncio.sleep(self.limits.commit_retry.total_seconds())
-                # Its life counts from before the request was sent, however long it waits here.
-                tokens = replace(tokens, age=self._clock.monotonic() - sent)
+        stored = await self._stored(grant, tokens, sent)
         if not stored:
             # Revoked, deleted or re-authenticated meanwhile: this answer serves nobody, but the
             # service may have to be told.
@@ -227,6 +217,18 @@ class Refresher:
             stored=stored,
         )
         await self._store.announce(grant.workspace, grant.id)
+
+    async def _stored(self, grant: Grant, tokens: NewTokens, sent: float) -> bool:
+        patience = self._clock.monotonic() + self.limits.commit_patience.total_seconds()
+        while True:
+            try:
+                # Its life counts from before the request was sent, however long it waits here.
+                aged = replace(tokens, age=self._clock.monotonic() - sent)
+                return await self._store.renew(grant, aged)
+            except Unavailable:
+                if self._clock.monotonic() >= patience:
+                    raise
+                await asyncio.sleep(self.limits.commit_retry.total_seconds())
 
     async def _fail(self, grant: Grant, failure: Failure) -> None:
         """Record that no token came: dead, or to be tried again later."""

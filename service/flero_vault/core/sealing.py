@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 
-from flero_vault.core.model import Grant, Seat, Sealed
+from flero_vault.core.model import Grant, Sealed, Seat
 from flero_vault.core.ports import NewTokens, Sealer, SlotTokens
 from flero_vault.core.secret import Secret
 

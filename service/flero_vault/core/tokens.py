@@ -59,7 +59,13 @@ class Tokens:
     """Serves access tokens."""
 
     def __init__(
-        self, *, store: Store, sealer: Sealer, catalogue: Catalogue, refresher: Refresher, clock: Clock
+        self,
+        *,
+        store: Store,
+        sealer: Sealer,
+        catalogue: Catalogue,
+        refresher: Refresher,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._sealer = sealer

@@ -110,7 +110,7 @@ def create_app(
     )
 
 
-class _BadBody(Exception):  # noqa: N818  # a verdict about a request, answered with 400
+class _BadBody(Exception):  # a verdict about a request, answered with 400
     """The body is not what this endpoint takes."""
 
 

@@ -1,0 +1,1 @@
+"""The gRPC API: the only importer of grpc. Messages to values, values to messages."""

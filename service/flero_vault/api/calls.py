@@ -1,0 +1,71 @@
+"""What happens around every call: checking, translating errors, keeping the deadline."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import Message
+
+from flero_vault.api.fields import check
+from flero_vault.api.status import abort, internal
+from flero_vault.core.errors import NotServed, Reason, VaultError
+from flero_vault.core.log import Log
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+REPLY_MARGIN_S = 0.05
+"""What is left of a caller's deadline to bring the answer back."""
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+def deadline(context: "Context") -> float | None:
+    """Return how many seconds a call may take; None: for ever."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else max(remaining - REPLY_MARGIN_S, 0.0)
+
+
+async def unary(
+    log: Log,
+    request: Request,
+    context: "Context",
+    serve: Callable[[], Awaitable[Response]],
+) -> Response:
+    """Serve one call: check the request, and turn what is raised into its status."""
+    try:
+        check(request)
+        return await serve()
+    except VaultError as error:
+        await abort(context, error)
+    except Exception:
+        log.exception("call.failed", rpc=request.DESCRIPTOR.name)
+        await abort(context, internal())
+    raise AssertionError("unreachable: abort raises")
+
+
+async def stream(
+    log: Log,
+    request: Request,
+    context: "Context",
+    serve: Callable[[], AsyncIterator[Response]],
+) -> AsyncIterator[Response]:
+    """Serve one stream, likewise."""
+    try:
+        check(request)
+        async for response in serve():
+            yield response
+    except VaultError as error:
+        await abort(context, error)
+    except Exception:
+        log.exception("call.failed", rpc=request.DESCRIPTOR.name)
+        await abort(context, internal())
+
+
+async def not_served() -> Any:  # noqa: ANN401 - it never returns, whatever the response type
+    """Refuse a method of the contract that this version does not serve."""
+    raise NotServed(
+        Reason.METHOD_NOT_SERVED, "This version of the credential vault does not serve this yet."
+    )

@@ -1,0 +1,169 @@
+"""The settings, `FLERO_VAULT_*`: from the environment, or a TOML file that `_CONFIG` names.
+
+The only reader of the environment. Every problem is reported at once, by the setting's name and
+without its value, which may be a secret (a database URL holds a password).
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "FLERO_VAULT_"
+_CONFIG = f"{PREFIX}CONFIG"
+
+
+class SettingsInvalid(Exception):
+    """Settings are wrong; `problems` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def split_bind(bind: str) -> tuple[str, int]:
+    """Return host and port of `host:port`.
+
+    Raises:
+        ValueError: it has another form.
+
+    """
+    host, _, port = bind.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError("must be host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(value: str) -> str:
+    split_bind(value)
+    return value
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    secure = parts.scheme == "https" or (
+        parts.scheme == "http" and is_loopback(parts.hostname or "")
+    )
+    if not secure or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be https://host[/path], or http:// on a loopback host")
+    return value.rstrip("/")
+
+
+def _kek(value: str) -> str:
+    if not value.startswith("local:"):
+        raise ValueError("must be local:PATH")
+    return value
+
+
+Bind = Annotated[str, AfterValidator(_bind)]
+
+
+class Settings(BaseSettings):
+    """Every setting. Lengths are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""), description="PostgreSQL URL; empty in `dev`: embedded"
+    )
+    database_prepared: Literal["auto", "off"] = Field(
+        default="auto", description="`off` behind a pooler that loses prepared statements"
+    )
+    grpc_bind: Bind = Field(default="127.0.0.1:50051", description="where gRPC listens")
+    web_bind: Bind = Field(default="127.0.0.1:8080", description="where `dev` shows its dialog")
+    emulator_bind: Bind = Field(
+        default="127.0.0.1:9400", description="where `dev` runs the emulated services"
+    )
+    data_dir: Path = Field(
+        default=Path(".flero-vault"), description="the folder of `dev`: database, key, connectors"
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        default="http://127.0.0.1:8080",
+        description="what callback URLs begin with, as the browser sees it",
+    )
+    kek: Annotated[str, AfterValidator(_kek)] | None = Field(
+        default=None, description="key-encryption key: `local:PATH` of a keyring file"
+    )
+    connectors_dir: Path | None = Field(
+        default=None, description="a folder of the deployment's own connector files"
+    )
+    allow_loopback_services: bool = Field(
+        default=False, description="allow services on http://localhost; never in production"
+    )
+    refresh_lease: float = Field(
+        default=24.0,
+        ge=3.0,
+        le=120.0,
+        description="how long one process may hold the right to refresh a grant",
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="what stderr gets")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment wins over the TOML file; nothing else is read."""
+        del dotenv_settings, file_secret_settings
+        file = os.environ.get(_CONFIG)
+        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+    @model_validator(mode="after")
+    def _only_local_callers(self) -> Self:
+        host, _ = split_bind(self.grpc_bind)
+        if not is_loopback(host):
+            raise ValueError(
+                f"{PREFIX}GRPC_BIND must be a loopback address: callers are not authenticated yet"
+            )
+        return self
+
+
+def load() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsInvalid: with every problem.
+
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
+    problems = [
+        f"{name} is not a setting"
+        for name in os.environ
+        if name.startswith(PREFIX) and name not in known
+    ]
+    file = os.environ.get(_CONFIG)
+    if file and not Path(file).is_file():
+        problems.append(f"{_CONFIG} names no file")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            where = "_".join(str(part) for part in problem["loc"]).upper()
+            named = f"{PREFIX}{where} " if where else ""
+            problems.append(named + problem["msg"].removeprefix("Value error, "))
+        raise SettingsInvalid(problems) from None
+    if problems:
+        raise SettingsInvalid(problems)
+    return settings
