@@ -16,6 +16,7 @@ import click
 from flero_vault import __version__, logs, settings
 from flero_vault.api.server import CannotBind
 from flero_vault.core.errors import Unavailable
+from flero_vault.envelope.local import KeyringRefused
 from flero_vault.migrations import runner
 from flero_vault.oauth.catalogue import ConnectorFilesInvalid
 from flero_vault.server import running
@@ -58,9 +59,7 @@ def run(main: Callable[[], Awaitable[int]]) -> None:
         sys.exit(asyncio.run(entry()))
     except CannotBind as error:
         fail(f"the address {error} is taken or not ours: change FLERO_VAULT_GRPC_BIND")
-    except SchemaUnknown as error:
-        fail(str(error))
-    except ConnectorFilesInvalid as error:
+    except (ConnectorFilesInvalid, KeyringRefused, SchemaUnknown) as error:
         fail(str(error))
     except Unavailable as error:
         fail(error.message, UNREACHABLE)

@@ -29,7 +29,7 @@ from flero_vault.core.refresh import Refresher, RefreshLimits
 from flero_vault.core.revoke import Revoke
 from flero_vault.core.tokens import Tokens
 from flero_vault.envelope.keys import Keys
-from flero_vault.envelope.local import LocalKeyring
+from flero_vault.envelope.local import open_keyring
 from flero_vault.migrations import known
 from flero_vault.oauth.catalogue import load as load_connectors
 from flero_vault.oauth.wire import HttpServers
@@ -73,7 +73,7 @@ async def running(
     catalogue = load_connectors(
         settings.connectors_dir, allow_loopback=settings.allow_loopback_services
     )
-    kek = LocalKeyring(Path((settings.kek or "").removeprefix("local:")))
+    kek = open_keyring(Path((settings.kek or "").removeprefix("local:")))
     store_context = PostgresStore.open(
         settings.database_url.get_secret_value(),
         prepared=settings.database_prepared == "auto",
@@ -81,7 +81,9 @@ async def running(
     )
     async with store_context as store:
         sealer = Keys(store, kek)
-        servers = servers or HttpServers(allow_loopback=settings.allow_loopback_services)
+        servers = servers or HttpServers(
+            clock, allow_loopback=settings.allow_loopback_services
+        )
         clients = Clients(store, sealer)
         refresher = Refresher(
             process_id=process_id,

@@ -96,14 +96,11 @@ def _refuse(message: str) -> int:
 
 
 def _greeting(web_url: str, emulator_url: str, target: str) -> str:
-    return "\n".join(
-        [
-            f"Open          {web_url}",
-            f"Emulators     {emulator_url}",
-            f"gRPC          {target}",
-            f"Try           grpcurl -plaintext {target} "
-            "flero.vault.v1.ConnectorCatalog/ListConnectors",
-        ]
+    return (
+        f"Open          {web_url}\n"
+        f"Emulators     {emulator_url}\n"
+        f"gRPC          {target}\n"
+        f"Try           grpcurl -plaintext {target} flero.vault.v1.ConnectorCatalog/ListConnectors"
     )
 
 
@@ -117,7 +114,7 @@ def write_connectors(folder: Path, emulator_url: str) -> Path:
         'display_name = "Example OpenID"\n'
         f'discovery = "{emulator_url}/oidc/.well-known/openid-configuration"\n'
         'verified = "metadata"\n'
-        f'verified_by = "{emulator_url}/oidc/.well-known/openid-configuration"\n',
+        'verified_by = "https://openid.net/specs/openid-connect-discovery-1_0.html"\n',
         encoding="utf-8",
     )
     return folder
