@@ -254,20 +254,9 @@ def _url_problems(connector: Connector, *, allow_loopback: bool) -> Iterator[str
         url: Any = connector
         for name in path:
             url = getattr(url, name)
-        if not url:
-            continue
-        field_name = ".".join(path)
-        # A stand-in for each placeholder: the shape must be right whatever is filled in.
-        sample = PLACEHOLDER.sub("x", url)
-        if not is_acceptable(sample, allow_loopback=allow_loopback):
-            yield f"{field_name}: must be an https URL"
-        for param in PLACEHOLDER.findall(url):
-            if param not in connector.connection_params and path != ("issuer",):
-                yield f"{field_name}: {{{param}}} is not one of connection_params"
-        if path == ("issuer",) and PLACEHOLDER.search(
-            _URL_START.match(url)[0] if _URL_START.match(url) else ""
-        ):  # type: ignore[index]  # matched
-            yield f"{field_name}: the host must be fixed"
+        if url:
+            for problem in _endpoint_problems(connector, path, url, allow_loopback=allow_loopback):
+                yield f"{'.'.join(path)}: {problem}"
     for name in _PAGES:
         page = getattr(connector, name)
         if page and not page.startswith("https://"):
@@ -278,6 +267,21 @@ def _url_problems(connector: Connector, *, allow_loopback: bool) -> Iterator[str
             sample, allow_loopback=allow_loopback
         ):
             yield "app_origins: must be origins like https://api.example.com"
+
+
+def _endpoint_problems(
+    connector: Connector, path: tuple[str, ...], url: str, *, allow_loopback: bool
+) -> Iterator[str]:
+    # A stand-in for each placeholder: the shape must be right whatever is filled in.
+    if not is_acceptable(PLACEHOLDER.sub("x", url), allow_loopback=allow_loopback):
+        yield "must be an https URL"
+    undeclared = [p for p in PLACEHOLDER.findall(url) if p not in connector.connection_params]
+    if path != ("issuer",):
+        for param in undeclared:
+            yield f"{{{param}}} is not one of connection_params"
+    elif PLACEHOLDER.search(urlsplit(url).netloc):
+        # What is not declared is filled from the token itself, which must not name its own host.
+        yield "its host must be fixed"
 
 
 def _pattern_problems(connector: Connector) -> Iterator[str]:

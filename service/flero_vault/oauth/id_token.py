@@ -80,7 +80,7 @@ class Verifier:
 def _decoded(token: str, document: Mapping[str, object]) -> Mapping[str, object] | Failure:
     """Check the signature. Raises InvalidKeyIdError if the set has no such key."""
     try:
-        claims = jwt.decode(token, _key_set(document), algorithms=list(ALGORITHMS)).claims
+        claims: object = jwt.decode(token, _key_set(document), algorithms=list(ALGORITHMS)).claims
     except InvalidKeyIdError:
         raise
     except Exception:  # noqa: BLE001  # what the libraries below raise for forged input is no list
