@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,7 +63,10 @@ class Visit:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
+    # Not tmp_path: as root the database runs as another user, who has to reach the folder.
+    folder = Path(tempfile.mkdtemp(prefix="flero-vault-e2e-"))
+    folder.chmod(0o755)
     grpc_port, web_port, emulator_port = _free_ports(3)
     process = subprocess.Popen(
         [sys.executable, "-m", "flero_vault.cli", "dev"],
@@ -71,7 +75,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "FLERO_VAULT_GRPC_BIND": f"127.0.0.1:{grpc_port}",
             "FLERO_VAULT_WEB_BIND": f"127.0.0.1:{web_port}",
             "FLERO_VAULT_EMULATOR_BIND": f"127.0.0.1:{emulator_port}",
-            "FLERO_VAULT_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+            "FLERO_VAULT_DATA_DIR": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
         },
         cwd=ROOT,
@@ -98,6 +102,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             process.kill()
             process.wait()
         reader.join(timeout=STOP_WITHIN_S)
+        shutil.rmtree(folder, ignore_errors=True)
     assert process.returncode == 0, "`flero-vault dev` did not stop cleanly:\n" + "".join(lines)
 
 

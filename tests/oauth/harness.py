@@ -139,9 +139,17 @@ def scripted(
         given = left.pop(0)
         if isinstance(given, Exception):
             raise given
-        return given
+        return unread(given)
 
     return lambda: httpx.AsyncClient(transport=httpx.MockTransport(answer)), seen
+
+
+def unread(response: httpx.Response) -> httpx.Response:
+    """Make a ready response one that still has to be read, as it is on the wire."""
+    if not response.is_stream_consumed:
+        return response
+    stream = httpx.ByteStream(response.content)
+    return httpx.Response(response.status_code, headers=response.headers, stream=stream)
 
 
 def form_of(request: httpx.Request) -> dict[str, str]:

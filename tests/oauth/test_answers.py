@@ -225,7 +225,7 @@ def test_connection_values_must_match() -> None:
         }
     )
 
-    def learned(body: dict[str, object], redirect: dict[str, str]) -> Mapping[str, str]:
+    def learned(body: Mapping[str, object], redirect: dict[str, str]) -> Mapping[str, str]:
         raw = json.dumps({"access_token": "t", **body}).encode()
         answer = parse(connector, HttpAnswer(200, raw), redirect=redirect)
         assert isinstance(answer, TokenAnswer)

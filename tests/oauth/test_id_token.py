@@ -9,7 +9,7 @@ import pytest
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from tests.emulator.harness import FakeClock
-from tests.oauth.harness import Monotonic, client_of, consent_of, plain_connector
+from tests.oauth.harness import Monotonic, client_of, consent_of, plain_connector, unread
 
 from flero_vault.core.connector import Identity, IdentitySource
 from flero_vault.core.model import Account
@@ -59,7 +59,9 @@ class Issuer:
         self.servers = HttpServers(self.clock, clients=self.http, wall=self.wall)
 
     def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
+        return httpx.AsyncClient(
+            transport=httpx.MockTransport(lambda request: unread(self.answer(request)))
+        )
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/keys":

@@ -90,7 +90,7 @@ class Transport:
             return _failure(Delivery.NOT_SENT, "unreachable")
         except _TooLongError:
             return _failure(Delivery.UNKNOWN, "too_long")
-        except (httpx.HTTPError, OSError, ValueError, zlib.error):
+        except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, zlib.error):
             return _failure(Delivery.UNKNOWN, "cut_off")
 
     async def _send(
