@@ -4,7 +4,8 @@ import asyncio
 from collections import Counter
 from uuid import UUID
 
-from flero_vault.envelope.keys import KeyEncryption, Purpose, WrappedKey
+from flero_vault.core.ports import Purpose, WrappedKey
+from flero_vault.envelope.keys import KeyEncryption
 from flero_vault.envelope.local import LocalKeyring
 
 

@@ -13,7 +13,7 @@ from flero_vault.core.model import Sealed, Seat
 from flero_vault.core.ports import Sealer
 from flero_vault.core.secret import Secret
 from flero_vault.envelope.format import DoesNotOpen
-from flero_vault.envelope.keys import Keys, WrappedKey, kms_unavailable
+from flero_vault.envelope.keys import Keys, kms_unavailable
 from flero_vault.envelope.local import LocalKeyring
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from tests.envelope.fakes import FakeKeyStore
 
 from flero_vault.core.model import Sealed, Seat
 from flero_vault.envelope.format import DataKey, DoesNotOpen, MacKey, seal
-from flero_vault.envelope.keys import Keys, WrappedKey, wrap_context
+from flero_vault.core.ports import WrappedKey
+from flero_vault.envelope.keys import Keys, wrap_context
 from flero_vault.envelope.local import LocalKeyring
 
 VECTORS = json.loads(Path("tests/vectors/envelope.json").read_text(encoding="utf-8"))["vectors"]

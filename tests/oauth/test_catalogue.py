@@ -129,7 +129,6 @@ def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
         load(tmp_path / "nowhere", allow_loopback=False)
 
 
-FULL = HEAD + "{top}" + ENDPOINTS + "{end}"
 WRONG = {
     "key = 'y'\n": "key:",
     "issuer = 'https://x.example'\n": "issuer:",
@@ -164,5 +163,5 @@ WRONG = {
 def test_each_mistake_is_named(tmp_path: Path, addition: str) -> None:
     text = HEAD + (ENDPOINTS + addition if addition.startswith("[") else addition + ENDPOINTS)
     found = problems(tmp_path, text)
-    assert any(f"x.toml: {WRONG[addition]}" in p or WRONG[addition] in p for p in found), found
+    assert any(WRONG[addition] in problem for problem in found), found
     assert all(problem.startswith("x.toml: ") for problem in found)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from flero_vault.core.connector import Connector, Verdict
@@ -59,6 +59,21 @@ class SealedRow:
 
     key_id: UUID
     fields: Mapping[str, bytes] = field(repr=False)
+
+
+Purpose = Literal["seal", "mac"]
+"""What a data key is for: ciphertexts, or the keyed hashes that rows are compared by."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A row of data_keys. Of no use without the KEK."""
+
+    workspace: str
+    key_id: UUID
+    purpose: Purpose
+    kek_id: str
+    wrapped: bytes = field(repr=False)
 
 
 class Sealer(Protocol):

@@ -2,6 +2,7 @@
 
 - `repr`, `str` and formatting show nothing of it; pickling and hashing are refused.
 - Comparison takes constant time.
+- A text without UTF-8 (half of a surrogate pair) is refused, by an error that does not hold it.
 - `git grep reveal` lists every place where a secret leaves its wrapper.
 
     token = Secret("ya29.…")
@@ -13,6 +14,15 @@ import hmac
 from typing import NoReturn
 
 
+def _has_utf8(text: str) -> bool:
+    # Its own function, so that the codec's error, which holds the text, is nobody's context.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Secret:
     """A secret text."""
 
@@ -20,6 +30,8 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]  # a hash of a secret in a dict key outlives it
 
     def __init__(self, text: str) -> None:
+        if not _has_utf8(text):
+            raise ValueError("a Secret is made of text that has UTF-8")
         self._text = text
 
     def reveal(self) -> str:

@@ -20,14 +20,14 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from flero_vault.core.errors import Reason, Unavailable
 from flero_vault.core.model import Sealed, Seat
-from flero_vault.core.ports import SealedRow
+from flero_vault.core.ports import Purpose, SealedRow, WrappedKey
 from flero_vault.core.secret import Secret
 from flero_vault.envelope.format import (
     KEY_BYTES,
@@ -40,20 +40,8 @@ from flero_vault.envelope.format import (
     seal,
 )
 
-Purpose = Literal["seal", "mac"]
 _Key = TypeVar("_Key", bound=DataKey | MacKey)
 _Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
-    """A row of data_keys. Of no use without the KEK."""
-
-    workspace: str
-    key_id: UUID
-    purpose: Purpose
-    kek_id: str
-    wrapped: bytes = field(repr=False)
 
 
 class KeyStore(Protocol):

@@ -34,9 +34,9 @@ from flero_vault.core.ports import (
     NewTokens,
     SealedRow,
     TokenRead,
+    WrappedKey,
 )
 from flero_vault.core.sealing import ACCESS, REFRESH
-from flero_vault.envelope.keys import WrappedKey
 from flero_vault.store import rows
 from flero_vault.store.hints import CHANNEL, Hints
 from flero_vault.store.queries import load as load_queries
