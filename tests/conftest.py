@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from flero_vault.migrations import runner
-from flero_vault_dev.embedded_postgres import EmbeddedPostgres, running
-
 from tests.stack import Emulator, Vault, running_vault
+
+from flero_vault_dev.embedded_postgres import EmbeddedPostgres, running
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +68,7 @@ async def vault(database_url: str, emulator: Emulator) -> AsyncIterator[Vault]:
 
 
 @pytest.fixture
-async def reset(emulator: Emulator) -> AsyncIterator[None]:
+async def reset(emulator: Emulator) -> None:
     """Have every emulated service forget everything, before the test."""
     for connector in ("slack", "google", "microsoft", "salesforce", "hubspot", "oidc"):
         await emulator.control(connector, reset=True)
-    yield

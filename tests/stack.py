@@ -1,8 +1,8 @@
 """The parts that tests run against, all real: PostgreSQL, the vault's server, emulated services.
 
-    async with Emulator.running() as emulator, running_vault(database_url, emulator) as vault:
-        credential = await vault.connect("google")
-        token = await vault.token(credential.name)
+async with Emulator.running() as emulator, running_vault(database_url, emulator) as vault:
+    credential = await vault.connect("google")
+    token = await vault.token(credential.name)
 """
 
 import asyncio
@@ -21,6 +21,11 @@ from urllib.parse import parse_qs, urlsplit
 import grpc
 import httpx
 import uvicorn
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from pydantic import SecretStr
+
 from flero_vault import logs
 from flero_vault.core.ports import AuthorizationServer
 from flero_vault.core.secret import Secret
@@ -35,10 +40,6 @@ from flero_vault_client.v1 import (
 )
 from flero_vault_dev.commands import SHIPPED, write_connectors
 from flero_vault_dev.emulator.server import create_app
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from pydantic import SecretStr
 
 BINDING = "browser-binding-of-a-test-0123456789"
 PARENT = "workspaces/acme"
@@ -189,7 +190,9 @@ class Vault:
             credential_vault_pb2.CompleteCallbackRequest(**(request | fields))
         )
 
-    async def connect(self, connector: str = "google", *, account: str = "ada", **fields: Any) -> Any:
+    async def connect(
+        self, connector: str = "google", *, account: str = "ada", **fields: Any
+    ) -> Any:
         """Go the whole way; return the credential."""
         begun = await self.begin(connector, **fields)
         back = await self.emulator.consent(begun.authorize_url, account=account)

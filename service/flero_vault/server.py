@@ -81,9 +81,7 @@ async def running(
     )
     async with store_context as store:
         sealer = Keys(store, kek)
-        servers = servers or HttpServers(
-            clock, allow_loopback=settings.allow_loopback_services
-        )
+        servers = servers or HttpServers(clock, allow_loopback=settings.allow_loopback_services)
         clients = Clients(store, sealer)
         refresher = Refresher(
             process_id=process_id,

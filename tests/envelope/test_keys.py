@@ -10,7 +10,7 @@ from tests.envelope.fakes import FakeClock, FakeEncryption, FakeKeyStore
 
 from flero_vault.core.errors import Reason, Unavailable
 from flero_vault.core.model import Sealed, Seat
-from flero_vault.core.ports import Sealer
+from flero_vault.core.ports import Sealer, WrappedKey
 from flero_vault.core.secret import Secret
 from flero_vault.envelope.format import DoesNotOpen
 from flero_vault.envelope.keys import Keys, kms_unavailable

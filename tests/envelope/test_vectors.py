@@ -11,8 +11,8 @@ import pytest
 from tests.envelope.fakes import FakeKeyStore
 
 from flero_vault.core.model import Sealed, Seat
-from flero_vault.envelope.format import DataKey, DoesNotOpen, MacKey, seal
 from flero_vault.core.ports import WrappedKey
+from flero_vault.envelope.format import DataKey, DoesNotOpen, MacKey, seal
 from flero_vault.envelope.keys import Keys, wrap_context
 from flero_vault.envelope.local import LocalKeyring
 

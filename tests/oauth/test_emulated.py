@@ -165,7 +165,7 @@ async def test_a_login_hint_goes_where_it_is_understood(
 FAULTS = {
     "invalid_grant": (Delivery.ANSWERED, Verdict.RECONNECT),
     "invalid_client": (Delivery.ANSWERED, Verdict.APP_REFUSED),
-    "server_error_500": (Delivery.ANSWERED, Verdict.SERVICE_DOWN),
+    "server_error_500": (Delivery.UNKNOWN, Verdict.SERVICE_DOWN),
     "html_502": (Delivery.UNKNOWN, Verdict.SERVICE_DOWN),
     "rate_limited_429": (Delivery.ANSWERED, Verdict.SLOW_DOWN),
     "truncated": (Delivery.UNKNOWN, Verdict.SERVICE_DOWN),

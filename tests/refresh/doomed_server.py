@@ -8,6 +8,7 @@ import os
 import signal
 
 import click
+
 from flero_vault import logs, settings
 from flero_vault.cli import until_signalled
 from flero_vault.core.ports import Client, Failure, TokenAnswer

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 import grpc
-from flero_vault_client.v1 import vault_admin_pb2
-
 from tests.stack import Emulator, Vault, vault_on
+
+from flero_vault_client.v1 import vault_admin_pb2
 
 DOOMED = str(Path(__file__).with_name("doomed_server.py"))
 START_WITHIN_S = 30.0
@@ -146,7 +146,7 @@ async def serving(
                 line = await process.stdout.readline()
             file.write(line)
             file.flush()
-            assert line == b"ready\n", output.read_text()
+            assert line == b"ready\n", f"see {output}"
             async with grpc.aio.insecure_channel(target) as channel:
                 yield Server(process, vault_on(channel, target, emulator), output)
         finally:

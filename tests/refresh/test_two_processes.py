@@ -13,8 +13,6 @@ from typing import Any
 
 import grpc
 import pytest
-from flero_vault_dev.commands import write_connectors
-
 from tests.refresh.helpers import (
     DOOMED,
     SERVE,
@@ -26,6 +24,8 @@ from tests.refresh.helpers import (
     serving,
 )
 from tests.stack import Emulator
+
+from flero_vault_dev.commands import write_connectors
 
 CALLS = 500
 pytestmark = pytest.mark.usefixtures("reset")
@@ -39,9 +39,7 @@ def settings(
     return {
         "FLERO_VAULT_DATABASE_URL": database_url,
         "FLERO_VAULT_KEK": f"local:{folder / 'keyring.json'}",
-        "FLERO_VAULT_CONNECTORS_DIR": str(
-            write_connectors(folder / "connectors", emulator.origin)
-        ),
+        "FLERO_VAULT_CONNECTORS_DIR": str(write_connectors(folder / "connectors", emulator.origin)),
         "FLERO_VAULT_ALLOW_LOOPBACK_SERVICES": "true",
     }
 

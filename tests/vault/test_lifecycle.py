@@ -5,9 +5,9 @@ import hashlib
 
 import grpc
 import pytest
-from flero_vault_client.v1 import credential_pb2, credential_vault_pb2
-
 from tests.stack import PARENT, USER, Vault, refusal_of
+
+from flero_vault_client.v1 import credential_pb2, credential_vault_pb2
 
 SERVICES = ("slack", "google", "microsoft", "salesforce", "hubspot", "oidc")
 
@@ -30,9 +30,7 @@ async def test_revoke_stops_the_very_next_call_and_the_service(vault: Vault) -> 
     token = await vault.token(credential.name)
 
     revoked = await vault.rpc.Revoke(
-        credential_vault_pb2.RevokeRequest(
-            name=credential.name, user=USER, revoke_at_service=True
-        )
+        credential_vault_pb2.RevokeRequest(name=credential.name, user=USER, revoke_at_service=True)
     )
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:

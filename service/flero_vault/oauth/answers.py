@@ -99,13 +99,16 @@ def refusal(connector: Connector, answer: HttpAnswer) -> Failure | None:
     codes = _codes(connector, body) if body is not None else ()
     if answer.status >= _SERVER_ERROR and codes == (UNREADABLE,):
         codes = ()  # a framework's page for its own crash, not an OAuth answer
+    told = answer.status == _UNAVAILABLE and answer.retry_after is not None
     if codes or answer.status == _TOO_MANY_REQUESTS:
+        # A server that broke down may have spent a single-use token first, whatever its body says.
+        broke = answer.status >= _SERVER_ERROR and not told
         verdict = verdict_of(connector.token.errors, http_status=answer.status, codes=codes)
         code = codes[0] if codes else f"http_{answer.status}"
-        return Failure(Delivery.ANSWERED, verdict, code, answer.retry_after)
+        delivery = Delivery.UNKNOWN if broke else Delivery.ANSWERED
+        return Failure(delivery, verdict, code, answer.retry_after)
     if _OK <= answer.status < _CREATED_END:
         return None
-    told = answer.status == _UNAVAILABLE and answer.retry_after is not None
     return Failure(
         Delivery.ANSWERED if told else Delivery.UNKNOWN,
         Verdict.SERVICE_DOWN,
