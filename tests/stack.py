@@ -185,9 +185,10 @@ class Vault:
     async def complete(self, connector: str, back: dict[str, str], **fields: Any) -> Any:
         """Bring a callback's parameters to the vault."""
         known = {key: back[key] for key in ("state", "code", "iss", "error") if key in back}
-        request = {"connector": connector, "user": USER, "browser_binding": BINDING, **known}
+        request: dict[str, Any] = {"connector": connector, "user": USER, "browser_binding": BINDING}
+        request |= known | fields
         return await self.rpc.CompleteCallback(
-            credential_vault_pb2.CompleteCallbackRequest(**(request | fields))
+            credential_vault_pb2.CompleteCallbackRequest(**request)
         )
 
     async def connect(

@@ -6,11 +6,12 @@ without its value, which may be a secret (a database URL holds a password).
 
 import ipaddress
 import os
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -72,6 +73,12 @@ def _kek(value: str) -> str:
     return value
 
 
+def _only_local_callers(value: str) -> str:
+    if not is_loopback(split_bind(value)[0]):
+        raise ValueError("must be a loopback address: callers are not authenticated yet")
+    return value
+
+
 Bind = Annotated[str, AfterValidator(_bind)]
 
 
@@ -86,7 +93,9 @@ class Settings(BaseSettings):
     database_prepared: Literal["auto", "off"] = Field(
         default="auto", description="`off` behind a pooler that loses prepared statements"
     )
-    grpc_bind: Bind = Field(default="127.0.0.1:50051", description="where gRPC listens")
+    grpc_bind: Annotated[Bind, AfterValidator(_only_local_callers)] = Field(
+        default="127.0.0.1:50051", description="where gRPC listens"
+    )
     web_bind: Bind = Field(default="127.0.0.1:8080", description="where `dev` shows its dialog")
     emulator_bind: Bind = Field(
         default="127.0.0.1:9400", description="where `dev` runs the emulated services"
@@ -130,15 +139,6 @@ class Settings(BaseSettings):
         toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
         return (init_settings, env_settings, *toml)
 
-    @model_validator(mode="after")
-    def _only_local_callers(self) -> Self:
-        host, _ = split_bind(self.grpc_bind)
-        if not is_loopback(host):
-            raise ValueError(
-                f"{PREFIX}GRPC_BIND must be a loopback address: callers are not authenticated yet"
-            )
-        return self
-
 
 def load() -> Settings:
     """Read the settings.
@@ -158,6 +158,8 @@ def load() -> Settings:
         problems.append(f"{_CONFIG} names no file")
     try:
         settings = Settings()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+        raise SettingsInvalid([*problems, f"{_CONFIG} names no readable TOML file"]) from None
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
             where = "_".join(str(part) for part in problem["loc"]).upper()

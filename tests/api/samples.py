@@ -4,19 +4,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from tests.stack import BINDING, PARENT, USER, Refusal, Vault, refusal_of
+
 from flero_vault_client.v1 import (
     connector_catalog_pb2,
     credential_pb2,
     credential_vault_pb2,
     vault_admin_pb2,
 )
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
-
-from tests.stack import BINDING, PARENT, USER, Refusal, Vault, refusal_of
 
 V = credential_vault_pb2
 A = vault_admin_pb2
@@ -79,7 +79,7 @@ SAMPLES: Mapping[str, Callable[[str], Message]] = {
     "ListConnectors": lambda _: C.ListConnectorsRequest(),
     "GetConnector": lambda _: C.GetConnectorRequest(name="connectors/google"),
     "PutOAuthApp": lambda _: A.PutOAuthAppRequest(
-        parent=PARENT, connector="google", client_id="an-app-of-acme"
+        parent="workspaces/apps-only", connector="google", client_id="an-app"
     ),
     "ListOAuthApps": lambda _: A.ListOAuthAppsRequest(parent="deployment"),
     "DeleteOAuthApp": lambda _: A.DeleteOAuthAppRequest(name=NO_SUCH_APP),
@@ -260,7 +260,6 @@ WRONG: Mapping[str, Sequence[object]] = {
     ),
 }
 """Wrong values by `Message.field`, else by field; flags and nothing else have none."""
-
 
 
 def wrong_values(field: FieldDescriptor) -> Sequence[object]:

@@ -8,17 +8,9 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
-from flero_vault.api import fields, paging
-from flero_vault_client.v1 import (
-    connector_catalog_pb2,
-    credential_pb2,
-    credential_vault_pb2,
-    vault_admin_pb2,
-)
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-
 from tests.api.samples import (
     METHODS,
     NOT_SERVED,
@@ -30,6 +22,14 @@ from tests.api.samples import (
     wrong_values,
 )
 from tests.stack import BINDING, DEPLOYMENT, PARENT, USER, Refusal, Vault
+
+from flero_vault.api import fields, paging
+from flero_vault_client.v1 import (
+    connector_catalog_pb2,
+    credential_pb2,
+    credential_vault_pb2,
+    vault_admin_pb2,
+)
 
 ELSEWHERE = "workspaces/elsewhere"
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
@@ -62,9 +62,9 @@ class Database:
         for (table,) in tables:
             if table == "processes":
                 continue
+            rows = "string_agg(t::text, '|' ORDER BY t::text)"
             found[table] = await self._connection.fetchval(
-                "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, '|' ORDER BY t::text),"
-                f" '')) FROM \"{table}\" AS t"  # noqa: S608 - a name from the catalog
+                f"SELECT count(*) || ' ' || md5(coalesce({rows}, '')) FROM \"{table}\" AS t"  # noqa: S608 - a name from the catalog
             )
         assert "credentials" in found
         return found
@@ -91,6 +91,10 @@ async def shared(vault: Vault) -> str:
     scope = credential_pb2.CREDENTIAL_SCOPE_WORKSPACE
     credential = await vault.connect("google", credential_scope=scope)
     return str(credential.name)
+
+
+def _field(message: Message, key: str) -> Any:
+    return message.DESCRIPTOR.fields_by_name[key]
 
 
 def _said(refusal: Refusal | None) -> tuple[object, ...]:
@@ -196,7 +200,7 @@ async def test_a_wrong_field_of_the_credential_inside_is_named_by_its_path(
     credential: dict[str, Any],
     mask: str,
 ) -> None:
-    named = {} if path == "credential.name" else {"name": name}
+    named: dict[str, Any] = {} if path == "credential.name" else {"name": name}
     request = credential_vault_pb2.UpdateCredentialRequest(
         credential=credential_pb2.Credential(**named, **credential),
         update_mask=FieldMask(paths=[mask] if mask else []),
@@ -233,7 +237,7 @@ async def test_what_only_the_use_case_can_judge_is_named_too(
 ) -> None:
     request = SAMPLES[method](name)
     for key, value in changes.items():
-        put(request, request.DESCRIPTOR.fields_by_name[key], value)
+        put(request, _field(request, key), value)
     before = await database.snapshot()
 
     refusal = await refused(call(vault, method, request))
@@ -451,9 +455,7 @@ async def test_a_page_token_with_a_position_that_cannot_be_is_refused(
     assert _said(refusal) == _wrong("page_token")
 
 
-async def test_an_app_does_not_exist_under_another_parent(
-    vault: Vault, database: Database
-) -> None:
+async def test_an_app_does_not_exist_under_another_parent(vault: Vault, database: Database) -> None:
     put_request = vault_admin_pb2.PutOAuthAppRequest(
         parent="workspaces/apps", connector="google", client_id="apps-own"
     )
@@ -482,7 +484,7 @@ async def test_a_workspace_cannot_name_the_deployments_own_place(
     vault: Vault, database: Database
 ) -> None:
     request = SAMPLES["BeginAuthorize"]("n")
-    put(request, request.DESCRIPTOR.fields_by_name["parent"], f"workspaces/{DEPLOYMENT}")
+    put(request, _field(request, "parent"), f"workspaces/{DEPLOYMENT}")
     before = await database.snapshot()
 
     refusal = await refused(call(vault, "BeginAuthorize", request))

@@ -1,7 +1,6 @@
 """The samples that wrong requests are made from are right ones."""
 
 import pytest
-
 from tests.api.samples import METHODS, NOT_SERVED, SAMPLES, call, refused
 from tests.stack import Vault
 

@@ -20,12 +20,12 @@ workspaces = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True)
 BAD_WORKSPACES = [
     "", "workspaces/", "workspaces", "demo", "workspaces/Demo", "workspaces/a_b", "workspaces/a/b",
     "workspaces/demo/", "/workspaces/demo", " workspaces/demo", "workspaces/demo\n",
-    "workspaces/é", "workspaces/١", "workspaces/_deployment", f"workspaces/{'a' * 64}",
+    "workspaces/é", "workspaces/\u0661", "workspaces/_deployment", f"workspaces/{'a' * 64}",
     "Workspaces/demo", "workspaces//demo", "workspaces/..", "workspaces/a b", "workspaces/a\0",
 ]  # fmt: skip
 BAD_IDS = [
     "", ID.upper(), ID[:-1], f"{ID}0", f"{{{ID}}}", ID.replace("-", ""), f"urn:uuid:{ID}",
-    f"{ID}\n", f" {ID}", ID.replace("1", "١"), f"{ID}/x", "-",
+    f"{ID}\n", f" {ID}", ID.replace("1", "\u0661"), f"{ID}/x", "-",
 ]  # fmt: skip
 
 
@@ -91,7 +91,6 @@ def test_any_text_is_either_exactly_a_name_or_refused(text: str) -> None:
     for kind in (CredentialName, AppName):
         try:
             name = kind.parse(text)
-        except NameInvalid as error:
-            assert not text or len(text) < 20 or text not in str(error)
-        else:
-            assert str(name) == text
+        except NameInvalid:
+            continue
+        assert str(name) == text

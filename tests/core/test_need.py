@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +74,7 @@ def living(age: float, left: float, **fields: object) -> Grant:
     return grant(issue_time=issued, expire_time=ends, **fields)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(found=grants(), min_ttl=min_ttls, rejected=st.booleans(), known=facts)
 def test_whatever_the_grant_the_decision_is_a_safe_one(
     *, found: Grant, min_ttl: timedelta, rejected: bool, known: Facts
@@ -222,7 +223,7 @@ def test_a_refused_token_that_was_refreshed_a_moment_ago_is_served_with_a_warnin
 
 def test_a_refused_token_that_ends_soon_is_refreshed_although_its_hints_are_spent() -> None:
     hinted = living(3560, 10, hinted_times=(NOW - timedelta(seconds=50),))
-    assert isinstance(decide(hinted, rejected=True), Refresh)
+    assert decide(hinted, rejected=True) == Refresh(servable=False, hinted=False)
 
 
 def test_what_is_served_shorter_than_asked_for_says_so() -> None:
@@ -258,7 +259,7 @@ def test_any_stream_of_hints_refreshes_at_most_once_a_minute_and_five_times_an_h
         if isinstance(decision, Refresh):
             assert decision.hinted
             counted = (*counted[-(HINTS_PER_WINDOW - 1) :], now)
-            assert all(b - a >= HINT_SPACING for a, b in zip(counted, counted[1:], strict=False))
+            assert all(b - a >= HINT_SPACING for a, b in pairwise(counted))
             assert sum(now - t < HINT_WINDOW for t in counted) <= HINTS_PER_WINDOW
 
 

@@ -31,7 +31,7 @@ LONE = f"{TEXT}\ud800"
 )
 def test_no_way_of_printing_shows_it(shown: str) -> None:
     assert "planted" not in shown
-    assert "Secret(…)" in shown or shown == "Secret(…)"[:3]
+    assert "Secret(…)" in shown
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -18,7 +18,7 @@ from flero_vault.core.ports import Filter
 DEFAULT_SIZE = 50
 LARGEST_SIZE = 1000
 _TERM = re.compile(r'\s*(\w+)\s*=\s*(?:"([^"]{1,256})"|([^\s"]{1,256}))\s*')
-_AND = re.compile(r"\s+AND\s+")
+_AND = re.compile(r'\s+AND\s+(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not within quotes
 
 
 def page_size(asked: int) -> int:
@@ -52,7 +52,7 @@ def position(request: Message, token: str, length: int) -> Sequence[str] | None:
         return None
     try:
         found = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         found = None
     sound = (
         isinstance(found, list)
@@ -77,11 +77,12 @@ def time_and_id(parts: Sequence[str] | None) -> tuple[datetime, UUID] | None:
         return None
     try:
         time, last = datetime.fromisoformat(parts[0]), UUID(parts[1])
-    except ValueError:
+        if time.tzinfo is None:
+            raise page_token_invalid()
+        # In UTC it may lie before the first or after the last year, which the database cannot take.
+        return time.astimezone(UTC), last
+    except (ValueError, OverflowError):
         raise page_token_invalid() from None
-    if time.tzinfo is None:
-        raise page_token_invalid()
-    return time, last
 
 
 def only_id(parts: Sequence[str] | None) -> UUID | None:
@@ -110,7 +111,7 @@ def parse_filter(text: str) -> Filter:
                 raise InvalidField(Violation("filter", remedy))
             found[match[1]] = match[2] or match[3]
     status = found.get("status", "").removeprefix("CREDENTIAL_STATUS_")
-    if status and status not in Status.__members__:
+    if "status" in found and status not in Status.__members__:
         raise InvalidField(Violation("filter", f"status must be one of {', '.join(Status)}"))
     return Filter(
         status=Status(status) if status else None,

@@ -1,5 +1,6 @@
 """Turns an OAuth app and a connector into a client that can make requests."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from flero_vault.core.secret import Secret
 SECRETS_FIELD = "secrets"
 SECRET_SEPARATOR = "\n"
 """Joins an app's secrets for sealing; the API refuses secrets with control characters."""
+_LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+"""What may stand for the asterisk of an origin: no userinfo, no port, no backslash."""
 
 
 def not_configured(connector: Connector) -> Precondition:
@@ -40,7 +43,8 @@ def origin_allowed(url: str, origins: tuple[str, ...]) -> bool:
     for allowed in origins:
         scheme, _, host = allowed.partition("://")
         if host.startswith("*."):
-            if origin.startswith(f"{scheme}://") and origin.endswith(host[1:]):
+            below = origin.removeprefix(f"{scheme}://").removesuffix(host[1:])
+            if origin == f"{scheme}://{below}{host[1:]}" and _LABELS.fullmatch(below):
                 return True
         elif origin == allowed:
             return True

@@ -698,7 +698,7 @@ _CALLBACK_ERRORS: Mapping[Verdict, tuple[Reason, str]] = {
         Reason.ADMIN_APPROVAL_REQUIRED,
         (
             "An administrator of {service} has to approve Flero first. "
-            "Send them the link, then authorize again."
+            "Ask them to, then authorize again."
         ),
     ),
     Verdict.APP_NOT_VERIFIED: (
@@ -758,6 +758,7 @@ def _outcome_of(error: VaultError) -> dict[str, object]:
         "message": error.message,
         "metadata": error.metadata,
         "help_url": error.help_url,
+        "retry_after": error.retry_after,
     }
 
 
@@ -766,6 +767,7 @@ def _error_from(outcome: Mapping[str, object]) -> VaultError:
     reason = Reason(str(outcome["reason"]))
     kind = Unavailable if reason in _AGAIN_LATER else CallbackRefused
     metadata = outcome.get("metadata")
+    retry_after = outcome.get("retry_after")
     return kind(
         reason,
         str(outcome["message"]),
@@ -773,6 +775,7 @@ def _error_from(outcome: Mapping[str, object]) -> VaultError:
         if isinstance(metadata, dict)
         else {},
         help_url=str(outcome.get("help_url", "")),
+        retry_after=retry_after if isinstance(retry_after, int | float) else None,
     )
 
 

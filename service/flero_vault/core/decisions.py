@@ -100,10 +100,11 @@ def need(
     short = remaining is not None and remaining < wanted_life(grant, min_ttl, facts)
     if grant.refresh_token is None:
         return _without_refresh(valid=valid, short=short, rejected=rejected)
-    if rejected and valid:
-        return _rejected(grant, now)
     young = valid and grant.issue_time is not None and now - grant.issue_time < YOUNG
-    if valid and (young or not short):
+    due = short and not young
+    if rejected and valid:
+        return _rejected(grant, now, due=due)
+    if valid and not due:
         return Serve(_warning(remaining=remaining, min_ttl=min_ttl))
     if grant.retry_time is not None and grant.retry_time > now:
         if valid:
@@ -112,8 +113,11 @@ def need(
     return Refresh(servable=valid and not facts.kills_access_token, hinted=False)
 
 
-def _rejected(grant: Grant, now: datetime) -> Need:
-    """Decide for a caller whose service refused the stored token, although it should live."""
+def _rejected(grant: Grant, now: datetime, *, due: bool) -> Need:
+    """Decide for a caller whose service refused the stored token, although it should live.
+
+    `due`: it would be refreshed for everybody else too, so that needs no hint.
+    """
     if grant.lease_expire_time is not None and grant.lease_expire_time > now:
         # Somebody's refresh is under way: a thousand callers with one 401 wait for that one.
         return Refresh(servable=False, hinted=False)
@@ -121,6 +125,8 @@ def _rejected(grant: Grant, now: datetime) -> Need:
         return Wait(grant.retry_time)
     if may_hint(grant.hinted_times, now):
         return Refresh(servable=False, hinted=True)
+    if due:
+        return Refresh(servable=False, hinted=False)
     return Serve("The service refused this token, but it was refreshed for that reason just now.")
 
 
