@@ -20,7 +20,7 @@ from flero_vault.envelope.local import KeyringRefused
 from flero_vault.migrations import runner
 from flero_vault.oauth.catalogue import ConnectorFilesInvalid
 from flero_vault.server import running
-from flero_vault.store.postgres import SchemaUnknown
+from flero_vault.store.postgres import DatabaseRefused, SchemaUnknown
 
 REFUSED = 1
 UNREACHABLE = 3
@@ -59,7 +59,7 @@ def run(main: Callable[[], Awaitable[int]]) -> None:
         sys.exit(asyncio.run(entry()))
     except CannotBind as error:
         fail(f"the address {error} is taken or not ours: change FLERO_VAULT_GRPC_BIND")
-    except (ConnectorFilesInvalid, KeyringRefused, SchemaUnknown) as error:
+    except (ConnectorFilesInvalid, DatabaseRefused, KeyringRefused, SchemaUnknown) as error:
         fail(str(error))
     except Unavailable as error:
         fail(error.message, UNREACHABLE)
@@ -109,6 +109,8 @@ def migrate() -> None:
         runner.migrate(url)
     except OSError:
         fail("the database of FLERO_VAULT_DATABASE_URL cannot be reached", UNREACHABLE)
+    except Exception:  # noqa: BLE001 - whatever is wrong with the URL, its text holds the password
+        fail(str(DatabaseRefused()))
 
 
 @main.command()

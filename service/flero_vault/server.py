@@ -148,11 +148,13 @@ async def running(
         try:
             yield Running(port, offers)
         finally:
-            await server.stop(GRACE_S)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(authorize.drain(), refresher.drain(), revoke.drain())
+            try:
+                await server.stop(GRACE_S)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(authorize.drain(), refresher.drain(), revoke.drain())
             with suppress(Unavailable):
                 await tokens.flush_used()
                 await store.beat(process_id, ended=True)

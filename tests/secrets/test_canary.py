@@ -319,7 +319,7 @@ async def test_no_value_of_the_core_prints_a_secret(evidence: Evidence) -> None:
                 assert connector is not None
                 slot = SlotTokens(grant.slot, access, refresh, "Bearer", (), 3600, None)
                 sealed = await seal_tokens(
-                    sealer, grant.seat, slot, kept_refresh_token=refresh,
+                    sealer, grant.seat, slot, kept_refresh_token=refresh, kept_from=None,
                     scopes=(), connection={}, age=0,
                 )  # fmt: skip
                 values += [

@@ -24,7 +24,7 @@ from flero_vault.core.model import (
     ServiceRevocation,
     Status,
 )
-from flero_vault.core.ports import Activation, NewTokens, SealedRow, WrappedKey
+from flero_vault.core.ports import Activated, Activation, NewTokens, SealedRow, WrappedKey
 from flero_vault.store.postgres import PostgresStore
 
 LONG = timedelta(minutes=1)
@@ -118,7 +118,8 @@ class World:
         new, begun = await self.begun()
         assert await self.store.consume(begun, b"code", uuid4(), LONG)
         grants = [(uuid4(), self.tokens(text, slot=text)) for text in texts or ("one",)]
-        assert await self.store.activate(Activation(begun, None, grants, {}))
+        activation = Activation(begun, None, grants, {})
+        assert await self.store.activate(activation) is Activated.DONE
         return new.name, list(await self.store.grants_of(new.name))
 
     async def count(self, table: str) -> int:
@@ -271,9 +272,9 @@ async def test_a_consent_accepted_after_revoke_changes_nothing(world: World) -> 
     begun = await world.store.begin(world.attempt(present), None, None)
     assert begun
     assert await world.store.consume(begun, b"code", uuid4(), LONG)
-    assert await world.store.revoke(name, at_service=False, outcome=ServiceRevocation.NOT_REQUESTED)
+    assert await world.store.revoke(name, at_service=False, supported=True)
     late = Activation(begun, None, [(uuid4(), world.tokens("late"))], {})
-    assert not await world.store.activate(late)
+    assert await world.store.activate(late) is Activated.GONE
     found = await world.store.load(name)
     assert found
     assert found.status is Status.REVOKED
@@ -284,7 +285,7 @@ async def test_a_consent_accepted_after_delete_changes_nothing(world: World) -> 
     assert await world.store.consume(begun, b"code", uuid4(), LONG)
     assert await world.store.delete(new.name, 1)
     late = Activation(begun, None, [(uuid4(), world.tokens("late"))], {})
-    assert not await world.store.activate(late)
+    assert await world.store.activate(late) is Activated.GONE
     assert await world.count("grants") == 0
 
 
@@ -355,7 +356,7 @@ async def test_delete_keeps_a_grant_that_another_credential_holds(world: World) 
 
 async def test_revoke_moves_every_ciphertext_to_the_outbox(world: World) -> None:
     name, grants = await world.activated("bot", "user")
-    assert await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    assert await world.store.revoke(name, at_service=True, supported=True)
     for before, after in zip(grants, await world.store.grants_of(name), strict=True):
         assert after.access_token is None
         assert after.refresh_token is None
@@ -366,18 +367,18 @@ async def test_revoke_moves_every_ciphertext_to_the_outbox(world: World) -> None
     ours = {one.slot: one for one in due if one.workspace == world.workspace}
     assert ours["bot"].refresh_token == Sealed(world.key, b"refresh bot")
     assert ours["user"].access_token == Sealed(world.key, b"access user")
-    assert not await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    assert not await world.store.revoke(name, at_service=True, supported=True)
 
 
 async def test_revoke_without_the_service_forgets_the_tokens(world: World) -> None:
     name, _ = await world.activated()
-    assert await world.store.revoke(name, at_service=False, outcome=ServiceRevocation.NOT_REQUESTED)
+    assert await world.store.revoke(name, at_service=False, supported=True)
     assert await world.count("revocations") == 0
 
 
 async def test_the_last_revocation_to_end_says_done(world: World) -> None:
     name, _ = await world.activated("bot", "user")
-    await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    await world.store.revoke(name, at_service=True, supported=True)
     due = await world.store.due_revocations(LONG, 99)
     said = []
     for one in due:
@@ -390,7 +391,7 @@ async def test_the_last_revocation_to_end_says_done(world: World) -> None:
 
 async def test_a_revocation_that_is_due_is_taken_by_one_of_two(world: World) -> None:
     name, _ = await world.activated("bot", "user")
-    await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    await world.store.revoke(name, at_service=True, supported=True)
     one, other = await asyncio.gather(
         world.store.due_revocations(LONG, 99), world.store.due_revocations(LONG, 99)
     )
@@ -401,7 +402,7 @@ async def test_a_revocation_that_is_due_is_taken_by_one_of_two(world: World) -> 
 async def test_a_revocation_waits_for_the_refresh_under_way(world: World) -> None:
     name, (grant,) = await world.activated()
     assert await world.store.lease(grant, uuid4(), LONG, hinted=False)
-    await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    await world.store.revoke(name, at_service=True, supported=True)
     assert await world.store.due_revocations(LONG, 99) == []
     await world.store.outbox(grant, world.tokens("late").tokens, uuid4())
     (late,) = await world.store.due_revocations(LONG, 99)
@@ -411,7 +412,7 @@ async def test_a_revocation_waits_for_the_refresh_under_way(world: World) -> Non
 async def test_an_app_is_kept_while_a_grant_or_a_revocation_needs_it(world: World) -> None:
     name, _ = await world.activated()
     assert await world.store.delete_app(world.app) is False
-    await world.store.revoke(name, at_service=True, outcome=ServiceRevocation.PENDING)
+    await world.store.revoke(name, at_service=True, supported=True)
     assert await world.store.delete_app(world.app) is False
     for due in await world.store.due_revocations(LONG, 99):
         await world.store.end_revocation(due, ServiceRevocation.DONE)

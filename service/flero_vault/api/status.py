@@ -12,6 +12,8 @@ from flero_vault.core.errors import InvalidField, Reason, VaultError
 
 DOMAIN = "vault.flero.ai"
 LOCALE = "en-US"
+LONGEST_TEXT = 800
+"""Characters. Details travel in trailers, and clients refuse trailers above 8 KiB."""
 
 CODES: Mapping[Reason, int] = {
     Reason.INVALID_FIELD: code_pb2.INVALID_ARGUMENT,
@@ -51,11 +53,17 @@ def internal() -> VaultError:
     )
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
 def to_status(error: VaultError) -> status_pb2.Status:
     """Return the error as google.rpc.Status with its details."""
+    message = _short(error.message)
+    metadata = {key: _short(value) for key, value in error.metadata.items()}
     details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
-        error_details_pb2.LocalizedMessage(locale=LOCALE, message=error.message),
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata),
+        error_details_pb2.LocalizedMessage(locale=LOCALE, message=message),
     ]
     if error.retry_after is not None:
         delay = Duration()
@@ -73,7 +81,7 @@ def to_status(error: VaultError) -> status_pb2.Status:
                 ]
             )
         )
-    status = status_pb2.Status(code=CODES[error.reason], message=error.message)
+    status = status_pb2.Status(code=CODES[error.reason], message=message)
     for detail in details:
         status.details.add().Pack(detail)
     return status

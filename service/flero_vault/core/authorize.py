@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from flero_vault.core.access import Action, allow
+from flero_vault.core.access import Action, allow, visible
 from flero_vault.core.apps import Clients, not_configured, origin_allowed
 from flero_vault.core.connector import Connector, Verdict
 from flero_vault.core.decisions import (
@@ -27,6 +27,7 @@ from flero_vault.core.decisions import (
     Expected,
     Refuse,
     judge_callback,
+    loggable,
     missing,
     verdict_of,
 )
@@ -58,7 +59,9 @@ from flero_vault.core.model import (
     ServiceRevocation,
     Status,
 )
+from flero_vault.core.persist import Persistence
 from flero_vault.core.ports import (
+    Activated,
     Activation,
     AuthorizationServer,
     Catalogue,
@@ -191,7 +194,8 @@ class Authorize:
         self._clock = clock
         self._entropy = entropy
         self._log = log
-        self._exchanges: set[asyncio.Task[Completed]] = set()
+        self._persistence = Persistence(clock, log, patience=EXCHANGE_LEASE / 2)
+        self._exchanges: set[asyncio.Task[Completed | None]] = set()
 
     def redirect_uri(self, connector: Connector) -> str:
         """Return the redirect URI to register at the service."""
@@ -427,15 +431,23 @@ class Authorize:
             doubt = verdict.doubt if isinstance(verdict, Refuse) else Doubt.UNKNOWN
             self._log.warning("callback.refused", connector=request.connector, doubt=doubt)
             raise state_invalid()
-        if isinstance(verdict, Accept) and await self._store.consume(
-            attempt, callback.code_hash, self._process_id, EXCHANGE_LEASE
-        ):
-            # A task of its own: a person who closes the tab must not lose a spent code.
-            task = asyncio.create_task(self._finish(attempt, connector, request))
+        if isinstance(verdict, Accept):
+            # A task of its own from the moment the state is consumed: a person who closes the tab
+            # must not lose a spent code.
+            task = asyncio.create_task(self._once(attempt, connector, request, callback.code_hash))
             self._exchanges.add(task)
             task.add_done_callback(self._exchanges.discard)
-            return await asyncio.shield(task)
+            completed = await asyncio.shield(task)
+            if completed is not None:
+                return completed
         return await self._first_outcome(attempt, callback, expected)
+
+    async def _once(
+        self, attempt: Attempt, connector: Connector, request: CallbackRequest, code_hash: bytes
+    ) -> Completed | None:
+        """Consume the state and finish; None if another call was faster."""
+        consumed = await self._store.consume(attempt, code_hash, self._process_id, EXCHANGE_LEASE)
+        return await self._finish(attempt, connector, request) if consumed else None
 
     async def _find(self, state: Secret) -> tuple[Attempt | None, datetime]:
         workspace, _, secret = state.reveal().partition(".")
@@ -476,12 +488,20 @@ class Authorize:
     async def _replay(self, attempt: Attempt, outcome: Mapping[str, object]) -> Completed:
         if outcome.get("reason"):
             raise _error_from(outcome)
+        credential = await self._mine(attempt)
+        return Completed(credential, _texts(outcome.get("missing_scopes")))
+
+    async def _mine(self, attempt: Attempt) -> Credential:
+        """Return the attempt's credential if it still is its user's to authorize.
+
+        It may have been deleted, or made PERSONAL by its owner, since the attempt began.
+        """
         credential = await self._store.load(
             CredentialName(attempt.workspace, attempt.credential_id)
         )
-        if credential is None:
-            raise credential_not_found()
-        return Completed(credential, _texts(outcome.get("missing_scopes")))
+        if credential is None or not visible(credential.scope, credential.owner, attempt.user):
+            raise state_invalid()
+        return credential
 
     async def _finish(
         self, attempt: Attempt, connector: Connector, request: CallbackRequest
@@ -492,6 +512,10 @@ class Authorize:
         except (Precondition, Unavailable) as error:
             await self._end(attempt, error)
             raise
+        except Exception:
+            # The code may be spent, so the person has to start again; the log names the fault.
+            await self._end(attempt, refusal(Verdict.RECONNECT, connector, {}))
+            raise
 
     async def _end(self, attempt: Attempt, error: VaultError) -> None:
         self._log.info("callback.ended", workspace=attempt.workspace, reason=error.reason)
@@ -501,16 +525,15 @@ class Authorize:
     async def _accept(
         self, attempt: Attempt, connector: Connector, request: CallbackRequest
     ) -> Completed:
-        credential = await self._store.load(
-            CredentialName(attempt.workspace, attempt.credential_id)
-        )
-        if credential is None or attempt.secrets is None:
+        credential = await self._mine(attempt)
+        if attempt.secrets is None:
             raise state_invalid()
         if request.code is None:
             raise await self._refusal(attempt, error_verdict(connector, request.error))
         client = await self._clients.load(connector, attempt.connection_params, attempt.app)
         packed = await self._sealer.open(attempt.seat, ATTEMPT_FIELD, attempt.secrets)
         consent = _unpack(packed, attempt, "")
+        await self._sealer.warm(attempt.workspace)
         sent = self._clock.monotonic()
         answer = await self._servers.exchange(client, consent, request.code, request.extra_params)
         if isinstance(answer, Failure):
@@ -520,20 +543,14 @@ class Authorize:
                 connector=connector.key,
                 verdict=answer.verdict,
                 delivery=answer.delivery,
-                code=answer.code,
+                code=loggable(answer.code),
             )
             raise _service_error(answer, connector, about(credential))
         account = await self._account(client, answer, credential, attempt)
-        grants = await self._sealed(attempt, credential, answer, account, sent)
-        granted = tuple(dict.fromkeys(scope for _, tokens in grants for scope in tokens.scopes))
-        absent = missing(attempt.requested_scopes, granted)
-        activation = Activation(
-            attempt=attempt,
-            account=account,
-            grants=grants,
-            outcome={"missing_scopes": list(absent)},
+        absent = await self._persistence.store(
+            lambda: self._activate(attempt, credential, answer, account, sent)
         )
-        if not await self._store.activate(activation):
+        if absent is None:
             # Revoked, deleted or started anew while the person was at the consent page.
             raise state_invalid()
         self._log.info("callback.done", workspace=attempt.workspace, connector=connector.key)
@@ -542,6 +559,33 @@ class Authorize:
         if active is None:
             raise credential_not_found()
         return Completed(active, absent)
+
+    async def _activate(
+        self,
+        attempt: Attempt,
+        credential: Credential,
+        answer: TokenAnswer,
+        account: Account | None,
+        sent: float,
+    ) -> tuple[str, ...] | None:
+        """Store what was granted; return the scopes that were not, or None if nobody wants it."""
+        while True:
+            grants = await self._sealed(attempt, credential, answer, account, sent)
+            granted = tuple(dict.fromkeys(scope for _, tokens in grants for scope in tokens.scopes))
+            absent = missing(attempt.requested_scopes, granted)
+            activated = await self._store.activate(
+                Activation(
+                    attempt=attempt,
+                    account=account,
+                    grants=grants,
+                    outcome={"missing_scopes": list(absent)},
+                )
+            )
+            if activated is not Activated.CHANGED:
+                return absent if activated is Activated.DONE else None
+            # The refresh token that is kept was just spent, or is being spent: its successor is
+            # the one to keep.
+            await asyncio.sleep(REPEAT_POLL_S)
 
     async def _account(
         self, client: Client, answer: TokenAnswer, credential: Credential, attempt: Attempt
@@ -585,6 +629,7 @@ class Authorize:
                 Seat("grant", attempt.workspace, str(grant_id)),
                 tokens,
                 kept_refresh_token=kept,
+                kept_from=before.generation if before and kept else None,
                 scopes=attempt.requested_scopes,
                 connection=dict(answer.connection),
                 age=self._clock.monotonic() - sent,

@@ -152,7 +152,10 @@ class Credentials:
             deadline=deadline,
         )
         token = await self._tokens.get(request)
-        grant = (await self._store.grants_of(name))[0]
+        grants = await self._store.grants_of(name)
+        if not grants:
+            raise credential_not_found()
+        grant = grants[0]
         client = await self._clients.load(connector, grant.connection_params, grant.app)
         said = await self._servers.probe(client, token.token)
         if isinstance(said, Failure) and said.verdict is Verdict.RECONNECT:
@@ -170,7 +173,7 @@ class Credentials:
                 read, connector, replace(grant, failure=said.verdict), timedelta(seconds=5)
             )
         if said is not None:
-            await self._store.remember_account(name, said.id, said.email, said.label)
+            await self._store.remember_account(name, credential.revision, said)
         checked = await self._store.load(name)
         if checked is None:
             raise credential_not_found()

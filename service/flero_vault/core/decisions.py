@@ -10,6 +10,7 @@ carry it out. Nothing here reads a clock, a database or a socket.
 """
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -274,6 +275,17 @@ def verdict_of(
             if code in table:
                 return table[code]
     return Verdict.SERVICE_DOWN
+
+
+_CODE = re.compile(r"[a-z_]{1,48}|[A-Z_]{1,48}|http_\d{3}|AADSTS\d{4,7}")
+
+
+def loggable(code: str) -> str:
+    """Return a service's error code for the log; `other` if it could be anything else.
+
+    The service chooses the text: one that echoed a token there would have it logged.
+    """
+    return code if not code or _CODE.fullmatch(code) else "other"
 
 
 def back_off(failures: int, jitter: float) -> timedelta:

@@ -88,6 +88,9 @@ class Sealer(Protocol):
     async def open(self, seat: Seat, name: str, sealed: Sealed) -> Secret:
         """Open one field."""
 
+    async def warm(self, workspace: str) -> None:
+        """Have the keys in memory that sealing needs, before something is spent for the answer."""
+
     async def fingerprint(self, workspace: str, use: str, secret: Secret) -> bytes:
         """Return a keyed hash, comparable within the workspace and use; 32 bytes."""
 
@@ -135,6 +138,8 @@ class NewTokens:
     refresh_expires_in: float | None
     age: float
     rotated: bool
+    kept_from: int | None = None
+    """The generation whose refresh token is kept; it must still be that, with no lease open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,16 @@ class Activation:
     account: Account | None
     grants: Sequence[tuple[UUID, NewTokens]]
     outcome: Mapping[str, object]
+
+
+class Activated(StrEnum):
+    """How storing a consent ended."""
+
+    DONE = "done"
+    GONE = "gone"
+    """Voided, deleted, or no longer this user's to authorize."""
+    CHANGED = "changed"
+    """A refresh came between: look again at what is kept, then try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +178,7 @@ class DueRevocation:
 
     workspace: str
     id: UUID
+    credential_id: UUID
     grant_id: UUID
     connector: str
     slot: str
@@ -229,15 +245,14 @@ class Store(Protocol):
     async def delete(self, name: CredentialName, revision: int) -> bool:
         """Delete it with attempts and unshared grants if the revision is still this one."""
 
-    async def revoke(
-        self, name: CredentialName, *, at_service: bool, outcome: ServiceRevocation
-    ) -> bool:
-        """Stop it in one transaction: status, generation, leases, ciphertexts."""
+    async def revoke(self, name: CredentialName, *, at_service: bool, supported: bool) -> bool:
+        """Stop it in one transaction: status, generation, leases, ciphertexts, outbox.
 
-    async def remember_account(
-        self, name: CredentialName, account_id: str, email: str, label: str
-    ) -> None:
-        """Store what the service says now about the account."""
+        Returns False if it is stopped already, or gone.
+        """
+
+    async def remember_account(self, name: CredentialName, revision: int, account: Account) -> None:
+        """Store what the service says now, if the credential is still as it was when asked."""
 
     async def mark_used(self, minutes: Mapping[CredentialName, datetime]) -> None:
         """Store when credentials were last used, to the minute."""
@@ -268,8 +283,8 @@ class Store(Protocol):
     ) -> None:
         """End an attempt without a grant, and say why on the credential."""
 
-    async def activate(self, activation: Activation) -> bool:
-        """End an attempt with a grant. False if the credential was deleted meanwhile."""
+    async def activate(self, activation: Activation) -> Activated:
+        """End an attempt with a grant, in one transaction."""
 
     # tokens
 

@@ -16,30 +16,31 @@ The numbers are those of the design's section 4.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from flero_vault.core.apps import Clients
 from flero_vault.core.connector import Connector, Verdict
-from flero_vault.core.decisions import back_off
+from flero_vault.core.decisions import back_off, loggable
 from flero_vault.core.errors import Precondition, Unavailable
 from flero_vault.core.log import Log
 from flero_vault.core.model import Grant
+from flero_vault.core.persist import Persistence
 from flero_vault.core.ports import (
     AuthorizationServer,
+    Client,
     Clock,
     Delivery,
     Entropy,
     Failure,
     Lease,
-    NewTokens,
     Sealer,
     Store,
     TokenAnswer,
 )
 from flero_vault.core.sealing import REFRESH, open_token, seal_tokens
+from flero_vault.core.secret import Secret
 
 ENDS_A_GRANT = frozenset({Verdict.RECONNECT, Verdict.ADMIN_APPROVAL, Verdict.CONSENT_DENIED})
 """The verdicts after which only a person can help."""
@@ -54,9 +55,6 @@ class RefreshLimits:
     """For those who wait for another's refresh."""
     poll: timedelta = timedelta(milliseconds=200)
     """How often a process looks whether another's refresh has ended, when no hint comes."""
-    commit_retry: timedelta = timedelta(milliseconds=250)
-    commit_patience: timedelta = timedelta(seconds=60)
-    """How long an answer is held in memory while the database is away."""
 
     @property
     def send_before(self) -> timedelta:
@@ -76,6 +74,13 @@ class Flight:
         self.led: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether this process got the lease; resolved before anything is sent."""
         self.task: asyncio.Task[None] | None = None
+        self.trouble: Unavailable | None = None
+        """What is wrong with the vault itself; callers end with it instead of trying again."""
+
+    async def leads(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds; return whether this process got the lease."""
+        done, _ = await asyncio.wait({self.led}, timeout=timeout)
+        return bool(done) and self.led.result()
 
     async def ended(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds; return whether the flight has ended."""
@@ -110,6 +115,7 @@ class Refresher:
         self._entropy = entropy
         self._log = log
         self.limits = limits
+        self._persistence = Persistence(clock, log)
         self._flights: dict[tuple[str, UUID], Flight] = {}
 
     def fly(self, grant: Grant, connector: Connector, *, hinted: bool) -> tuple[Flight, bool]:
@@ -140,9 +146,9 @@ class Refresher:
             if lease is None:
                 await self._wait_for_other(grant)
             else:
-                await self._lead(lease, connector, began)
+                await self._lead(flight, lease, connector, began)
         except Unavailable as error:
-            # Whoever waits reads again and meets the same trouble, in its own call.
+            flight.trouble = error
             self._log.warning("refresh.vault_unavailable", grant=str(grant.id), cause=error.reason)
         except Exception:  # noqa: BLE001 - nobody awaits the flight; the log names its fault
             self._log.exception("refresh.failed", grant=str(grant.id))
@@ -170,16 +176,22 @@ class Refresher:
                 except TimeoutError:
                     continue
 
-    async def _lead(self, lease: Lease, connector: Connector, began: float) -> None:
+    async def _lead(self, flight: Flight, lease: Lease, connector: Connector, began: float) -> None:
         grant = lease.grant
-        if grant.refresh_token is None:
-            return
         try:
-            client = await self._clients.load(connector, grant.connection_params, grant.app)
-            spent = await open_token(self._sealer, grant, grant.refresh_token, REFRESH)
-        except (Precondition, Unavailable):
+            prepared = await self._prepare(grant, connector)
+        except Unavailable as error:
+            # Of the vault, not of the service: nothing was sent, and nothing is held against it.
+            flight.trouble = error
+            await self._store.release(grant, self._process_id, "", timedelta(0))
+            return
+        except Precondition:
             await self._fail(grant, Failure(Delivery.NOT_SENT, Verdict.APP_REFUSED, "no_app"))
+            return
+        except Exception:
+            await self._fail(grant, Failure(Delivery.NOT_SENT, Verdict.SERVICE_DOWN, "vault_fault"))
             raise
+        client, spent = prepared
         sent = self._clock.monotonic()
         if sent - began >= self.limits.send_before.total_seconds():
             # Too late to be sure of being alone when the answer comes: nothing was sent.
@@ -191,20 +203,33 @@ class Refresher:
         if isinstance(answer, Failure):
             await self._fail(grant, answer)
             return
+        await self._persistence.store(lambda: self._commit(grant, answer, spent, sent))
+        await self._store.announce(grant.workspace, grant.id)
+
+    async def _prepare(self, grant: Grant, connector: Connector) -> tuple[Client, Secret]:
+        """Have everything in memory that the answer will need, before the token is spent."""
+        if grant.refresh_token is None:
+            raise AssertionError("unreachable: a lease is for a grant with a refresh token")
+        client = await self._clients.load(connector, grant.connection_params, grant.app)
+        spent = await open_token(self._sealer, grant, grant.refresh_token, REFRESH)
+        await self._sealer.warm(grant.workspace)
+        return client, spent
+
+    async def _commit(self, grant: Grant, answer: TokenAnswer, spent: Secret, sent: float) -> None:
+        """Seal and store the answer, or queue it for revocation if nobody may use it."""
         tokens = await seal_tokens(
             self._sealer,
             grant.seat,
             answer.slots[0],
             kept_refresh_token=spent,
+            kept_from=None,
             scopes=grant.scopes,
-            connection=_merged(grant.connection, answer),
+            # A refresh may say anew what users of the token need to know (Salesforce).
+            connection={**grant.connection, **answer.connection},
+            # Its life counts from before the request was sent, however long it is held here.
             age=self._clock.monotonic() - sent,
         )
-        await self._commit(grant, tokens, sent)
-
-    async def _commit(self, grant: Grant, tokens: NewTokens, sent: float) -> None:
-        """Store the answer, holding on to it while the database is away."""
-        stored = await self._stored(grant, tokens, sent)
+        stored = await self._store.renew(grant, tokens)
         if not stored:
             # Revoked, deleted or re-authenticated meanwhile: this answer serves nobody, but the
             # service may have to be told.
@@ -216,19 +241,6 @@ class Refresher:
             generation=grant.generation,
             stored=stored,
         )
-        await self._store.announce(grant.workspace, grant.id)
-
-    async def _stored(self, grant: Grant, tokens: NewTokens, sent: float) -> bool:
-        patience = self._clock.monotonic() + self.limits.commit_patience.total_seconds()
-        while True:
-            try:
-                # Its life counts from before the request was sent, however long it waits here.
-                aged = replace(tokens, age=self._clock.monotonic() - sent)
-                return await self._store.renew(grant, aged)
-            except Unavailable:
-                if self._clock.monotonic() >= patience:
-                    raise
-                await asyncio.sleep(self.limits.commit_retry.total_seconds())
 
     async def _fail(self, grant: Grant, failure: Failure) -> None:
         """Record that no token came: dead, or to be tried again later."""
@@ -239,7 +251,7 @@ class Refresher:
             generation=grant.generation,
             verdict=failure.verdict,
             delivery=failure.delivery,
-            code=failure.code,
+            code=loggable(failure.code),
         )
         if failure.delivery is Delivery.ANSWERED and failure.verdict in ENDS_A_GRANT:
             # Conditional on generation and refresh token: if somebody refreshed meanwhile, the
@@ -251,8 +263,3 @@ class Refresher:
                 wait = max(wait, timedelta(seconds=failure.retry_after))
             await self._store.release(grant, self._process_id, failure.verdict, wait)
         await self._store.announce(grant.workspace, grant.id)
-
-
-def _merged(connection: Mapping[str, str], answer: TokenAnswer) -> dict[str, str]:
-    """Return what users of the token need to know; a refresh may say it anew (Salesforce)."""
-    return {**connection, **answer.connection}

@@ -11,7 +11,7 @@ from datetime import timedelta
 from flero_vault.core.access import Action, allow
 from flero_vault.core.apps import Clients
 from flero_vault.core.connector import RevocationStyle, Verdict
-from flero_vault.core.decisions import back_off
+from flero_vault.core.decisions import back_off, loggable
 from flero_vault.core.errors import Precondition, Unavailable, credential_not_found
 from flero_vault.core.log import Log
 from flero_vault.core.model import (
@@ -86,21 +86,12 @@ class Revoke:
         credential = allow(Action.REVOKE, await self._store.load(name), user)
         connector = self._catalogue.find(credential.connector)
         style = connector.revocation.style if connector else RevocationStyle.NONE
-        has_grant = credential.generations > 0
-        outcome = ServiceRevocation.NOT_REQUESTED
-        if at_service and has_grant:
-            outcome = (
-                ServiceRevocation.UNSUPPORTED
-                if style is RevocationStyle.NONE
-                else ServiceRevocation.PENDING
-            )
-        pending = outcome is ServiceRevocation.PENDING
         if credential.status is not Status.REVOKED and await self._store.revoke(
-            name, at_service=pending, outcome=outcome
+            name, at_service=at_service, supported=style is not RevocationStyle.NONE
         ):
-            self._log.info("credential.revoked", credential=str(name), outcome=outcome)
+            self._log.info("credential.revoked", credential=str(name))
             await self._store.announce(name.workspace, name.id)
-            if pending:
+            if at_service:
                 await self._deliver_soon()
         stopped = await self._store.load(name)
         if stopped is None:
@@ -125,10 +116,19 @@ class Revoke:
         """Try every revocation that is due; call it now and then."""
         try:
             due = await self._store.due_revocations(HOLD, BATCH)
-            for one in due:
-                await self._deliver(one)
         except Unavailable as error:
             self._log.warning("revocation.vault_unavailable", cause=error.reason)
+            return
+        await asyncio.gather(*(self._deliver_apart(one) for one in due))
+
+    async def _deliver_apart(self, due: DueRevocation) -> None:
+        """Deliver one; its fault is not another tenant's. It comes up again after HOLD."""
+        try:
+            await self._deliver(due)
+        except Exception:  # noqa: BLE001 - one row must not stop the others; the log names it
+            self._log.exception("revocation.failed", workspace=due.workspace)
+            if due.now - due.create_time > TRIED_FOR:
+                await self._store.end_revocation(due, ServiceRevocation.FAILED)
 
     async def _deliver(self, due: DueRevocation) -> None:
         outcome = await self._try(due)
@@ -139,7 +139,7 @@ class Revoke:
                 workspace=due.workspace,
                 connector=due.connector,
                 verdict=outcome.verdict,
-                code=outcome.code,
+                code=loggable(outcome.code),
                 tries=due.tries,
             )
             if given_up or outcome.verdict in _HOPELESS:

@@ -28,6 +28,7 @@ async def seal_tokens(
     tokens: SlotTokens,
     *,
     kept_refresh_token: Secret | None,
+    kept_from: int | None,
     scopes: tuple[str, ...],
     connection: dict[str, str],
     age: float,
@@ -56,4 +57,5 @@ async def seal_tokens(
         rotated=kept_refresh_token is not None
         and tokens.refresh_token is not None
         and tokens.refresh_token != kept_refresh_token,
+        kept_from=kept_from if tokens.refresh_token is None else None,
     )

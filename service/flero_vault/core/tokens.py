@@ -4,7 +4,6 @@ Every answer rests on a read that began after the call did, so a call that begin
 returned never gets a token. Waiting for a refresh shares nothing but its end.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +27,8 @@ from flero_vault.core.ports import Catalogue, Clock, Sealer, Store, TokenRead
 from flero_vault.core.refresh import Refresher
 from flero_vault.core.sealing import ACCESS, is_token, open_token
 from flero_vault.core.secret import Secret
+
+_NOT_NOW = "This token could not be refreshed just now; it is still valid."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +135,15 @@ class Tokens:
         self, grant: Grant, connector: Connector, *, servable: bool, hinted: bool, end: float
     ) -> str | None:
         flight, started = self._refresher.fly(grant, connector, hinted=hinted)
-        if servable and not (started and await asyncio.shield(flight.led)):
+        if servable and not (started and await flight.leads(end - self._clock.monotonic())):
             # Somebody else refreshes; the old token is truly valid, so this call need not wait.
             return ""
         if await flight.ended(end - self._clock.monotonic()):
-            return None
+            if flight.trouble is not None and not servable:
+                raise flight.trouble
+            return None if flight.trouble is None else _NOT_NOW
         if servable:
-            return "A refresh is under way; this token is still valid."
+            return _NOT_NOW
         raise Unavailable(
             Reason.REFRESH_PENDING,
             "A new token is being fetched. Try again in a moment.",
@@ -184,7 +187,7 @@ class Tokens:
             if connector.slot(request.slot) is None:
                 slots = ", ".join(slot.name for slot in connector.slots if slot.name) or "no slots"
                 raise InvalidField(Violation("slot", f"must be one of: {slots}"))
-            raise expired(read, connector, "")
+            raise _slot_not_authorized(read, request.slot)
         absent = missing(request.required_scopes, grant.scopes)
         if absent:
             raise Precondition(
@@ -205,6 +208,15 @@ class Tokens:
                 for name, time in used.items()
             }
             await self._store.mark_used(minutes)
+
+
+def _slot_not_authorized(read: TokenRead, slot: str) -> Precondition:
+    return Precondition(
+        Reason.SCOPES_MISSING,
+        f"“{read.display_name}” was not authorized for “{slot}”. "
+        "Re-authenticate it with the permissions of that kind.",
+        metadata=_about(read),
+    )
 
 
 def _about(read: TokenRead) -> dict[str, str]:

@@ -115,6 +115,11 @@ class Keys:
         }
         return SealedRow(key.id, sealed)
 
+    async def warm(self, workspace: str) -> None:
+        """Have the open keys of a workspace in memory."""
+        await self._seal.current(workspace)
+        await self._mac.current(workspace)
+
     async def open(self, seat: Seat, name: str, sealed: Sealed) -> Secret:
         """Open one field.
 

@@ -28,8 +28,7 @@ class Hints:
         """Disconnect."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     @contextmanager
     def listen(self, workspace: str, row: UUID) -> Iterator[asyncio.Event]:

@@ -18,6 +18,7 @@ import asyncpg
 
 from flero_vault.core.errors import Reason, Unavailable
 from flero_vault.core.model import (
+    Account,
     App,
     AppName,
     Attempt,
@@ -25,8 +26,10 @@ from flero_vault.core.model import (
     CredentialName,
     Grant,
     ServiceRevocation,
+    Status,
 )
 from flero_vault.core.ports import (
+    Activated,
     Activation,
     DueRevocation,
     Filter,
@@ -55,8 +58,20 @@ _AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
 )
-"""What asyncpg raises when the database is away, stopping, starting, full or a standby."""
+"""What asyncpg raises when the database is away, stopping, starting, full, a standby, or asks to
+try a transaction again."""
+
+
+class DatabaseRefused(Exception):
+    """The database URL is malformed, or the server refuses its user, password or database."""
+
+    def __str__(self) -> str:
+        return (
+            "FLERO_VAULT_DATABASE_URL is malformed, or the server refuses its user, password or "
+            "database; special characters in a password must be percent-encoded"
+        )
 
 
 class SchemaUnknown(Exception):
@@ -110,14 +125,19 @@ class PostgresStore:
             )
         except _AWAY as error:
             raise _unavailable() from error
+        except (asyncpg.PostgresError, asyncpg.InternalClientError, ValueError):
+            # Whatever is wrong with the URL, its text holds the password.
+            raise DatabaseRefused from None
         store = cls(pool, hints)
         try:
             await store._check_schema(revision)
             hints.start()
             yield store
         finally:
-            await hints.stop()
-            await pool.close()
+            try:
+                await hints.stop()
+            finally:
+                await pool.close()
 
     async def _check_schema(self, revision: str) -> None:
         try:
@@ -135,20 +155,26 @@ class PostgresStore:
 
     async def _row(self, query: str, *arguments: object) -> Any:
         try:
-            return await self._pool.fetchrow(self._sql[query], *arguments)
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                return await self._pool.fetchrow(self._sql[query], *arguments)
         except _AWAY as error:
             raise _unavailable() from error
 
     async def _rows(self, query: str, *arguments: object) -> Any:
         try:
-            return await self._pool.fetch(self._sql[query], *arguments)
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                return await self._pool.fetch(self._sql[query], *arguments)
         except _AWAY as error:
             raise _unavailable() from error
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator["_Transaction"]:
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with (
+                asyncio.timeout(STATEMENT_TIMEOUT_S),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
                 yield _Transaction(connection, self._sql)
         except _AWAY as error:
             raise _unavailable() from error
@@ -251,6 +277,7 @@ class PostgresStore:
     async def delete(self, name: CredentialName, revision: int) -> bool:
         """Delete it with attempts and unshared grants if the revision is still this one."""
         async with self._transaction() as transaction:
+            await transaction.row("lock_credential", name.workspace, name.id)
             held = await transaction.rows("held_grants", name.workspace, name.id)
             row = await transaction.row("delete_credential", name.workspace, name.id, revision)
             if row is None:
@@ -259,35 +286,44 @@ class PostgresStore:
             await transaction.rows("delete_grants", name.workspace, ids)
             return True
 
-    async def revoke(
-        self, name: CredentialName, *, at_service: bool, outcome: ServiceRevocation
-    ) -> bool:
-        """Stop it: status, generation, leases, ciphertexts, in one transaction."""
+    async def revoke(self, name: CredentialName, *, at_service: bool, supported: bool) -> bool:
+        """Stop it: status, generation, leases, ciphertexts, outbox, in one transaction."""
         async with self._transaction() as transaction:
-            row = await transaction.row("revoke_credential", name.workspace, name.id, outcome)
-            if row is None:
+            row = await transaction.row("lock_credential", name.workspace, name.id)
+            if row is None or row["status"] == Status.REVOKED:
                 return False
             await transaction.rows("void_attempts", name.workspace, name.id)
             locked = await transaction.rows("lock_grants", name.workspace, name.id)
             ids = [grant["grant_id"] for grant in locked]
-            if at_service:
-                await transaction.rows("queue_revocations", name.workspace, name.id, ids)
+            outcome = ServiceRevocation.NOT_REQUESTED
+            if at_service and not supported:
+                outcome = ServiceRevocation.UNSUPPORTED
+            elif at_service and await transaction.rows(
+                "queue_revocations", name.workspace, name.id, ids
+            ):
+                outcome = ServiceRevocation.PENDING
             await transaction.rows("empty_grants", name.workspace, ids)
+            await transaction.row("revoke_credential", name.workspace, name.id, outcome)
             return True
 
-    async def remember_account(
-        self, name: CredentialName, account_id: str, email: str, label: str
-    ) -> None:
-        """Store what the service says now about the account."""
-        await self._row("remember_account", name.workspace, name.id, account_id, email, label)
+    async def remember_account(self, name: CredentialName, revision: int, account: Account) -> None:
+        """Store what the service says now, if the credential is still as it was when asked."""
+        await self._row(
+            "remember_account",
+            name.workspace,
+            name.id,
+            revision,
+            account.id,
+            account.email,
+            account.label,
+        )
 
     async def mark_used(self, minutes: Mapping[CredentialName, datetime]) -> None:
         """Store when credentials were last used."""
-        arguments = [(name.workspace, name.id, minute) for name, minute in minutes.items()]
-        try:
-            await self._pool.executemany(self._sql["mark_used"], arguments)
-        except _AWAY as error:
-            raise _unavailable() from error
+        # Each by itself: a batch in one transaction would hold the rows of busy credentials, and
+        # two replicas could wait for each other.
+        for name, minute in minutes.items():
+            await self._row("mark_used", name.workspace, name.id, minute)
 
     # attempts
 
@@ -296,11 +332,14 @@ class PostgresStore:
     ) -> Attempt | None:
         """Store an attempt, void the older ones, make the credential if there is none.
 
-        Returns None if the request key is taken: somebody else's same request was faster.
+        Returns None if the request key is taken, because somebody else's same request was faster,
+        or if the credential or the app was deleted in this moment.
         """
         secrets = attempt.secrets
-        with suppress(_AlreadyStored):
+        with suppress(_AlreadyStored, asyncpg.ForeignKeyViolationError):
             async with self._transaction() as transaction:
+                # Of two that begin at once the later one sees, and voids, the earlier one's.
+                await transaction.row("lock_credential", attempt.workspace, attempt.credential_id)
                 if new is not None:
                     await transaction.row(
                         "insert_credential",
@@ -369,47 +408,54 @@ class PostgresStore:
         self, attempt: Attempt, outcome: Mapping[str, object], reason: str, message: str
     ) -> None:
         """End an attempt without a grant, and say why on the credential."""
+        workspace, credential_id = attempt.workspace, attempt.credential_id
         async with self._transaction() as transaction:
-            row = await transaction.row(
-                "finish", attempt.workspace, attempt.state_hash, dict(outcome)
-            )
+            await transaction.row("lock_credential", workspace, credential_id)
+            row = await transaction.row("finish", workspace, attempt.state_hash, dict(outcome))
             if row is not None:
-                await transaction.row(
-                    "note_refusal", attempt.workspace, attempt.credential_id, reason, message
-                )
+                await transaction.row("note_refusal", workspace, credential_id, reason, message)
 
-    async def activate(self, activation: Activation) -> bool:
-        """End an attempt with a grant. False if it was voided or deleted meanwhile."""
+    async def activate(self, activation: Activation) -> Activated:
+        """End an attempt with a grant, in one transaction."""
+        try:
+            async with self._transaction() as transaction:
+                await self._activate(transaction, activation)
+        except _RefreshCameBetween:
+            return Activated.CHANGED
+        except _Gone:
+            return Activated.GONE
+        return Activated.DONE
+
+    async def _activate(self, transaction: "_Transaction", activation: Activation) -> None:
         attempt = activation.attempt
         workspace, credential_id = attempt.workspace, attempt.credential_id
         account = activation.account
-        async with self._transaction() as transaction:
-            row = await transaction.row(
-                "finish_activated", workspace, attempt.state_hash, dict(activation.outcome)
-            )
-            if row is None:
-                return False
+        await transaction.row("lock_credential", workspace, credential_id)
+        row = await transaction.row(
+            "activate_credential",
+            workspace,
+            credential_id,
+            attempt.user,
+            account.id if account else "",
+            account.email if account else "",
+            account.label if account else "",
+            list(attempt.requested_scopes),
+        )
+        ended = row and await transaction.row(
+            "finish_activated", workspace, attempt.state_hash, dict(activation.outcome)
+        )
+        if not ended:
+            raise _Gone
+        held = await transaction.rows("held_grants", workspace, credential_id)
+        await transaction.rows("drop_slots", workspace, credential_id)
+        for position, (grant_id, tokens) in enumerate(activation.grants):
+            put = await transaction.row("put_grant", *_new_grant(attempt, grant_id, tokens))
+            if put is None:
+                raise _RefreshCameBetween
             await transaction.row(
-                "activate_credential",
-                workspace,
-                credential_id,
-                attempt.user,
-                account.id if account else "",
-                account.email if account else "",
-                account.label if account else "",
-                list(attempt.requested_scopes),
+                "put_slot", workspace, credential_id, tokens.slot, position, grant_id
             )
-            held = await transaction.rows("held_grants", workspace, credential_id)
-            await transaction.rows("drop_slots", workspace, credential_id)
-            for position, (grant_id, tokens) in enumerate(activation.grants):
-                await transaction.row("put_grant", *_new_grant(attempt, grant_id, tokens))
-                await transaction.row(
-                    "put_slot", workspace, credential_id, tokens.slot, position, grant_id
-                )
-            await transaction.rows(
-                "delete_grants", workspace, [grant["grant_id"] for grant in held]
-            )
-            return True
+        await transaction.rows("delete_grants", workspace, [grant["grant_id"] for grant in held])
 
     # tokens
 
@@ -496,7 +542,10 @@ class PostgresStore:
 
     async def end_revocation(self, due: DueRevocation, outcome: ServiceRevocation) -> None:
         """Record the outcome and forget the tokens."""
-        await self._row("end_revocation", due.workspace, due.id, outcome)
+        async with self._transaction() as transaction:
+            # Of two slots that end at once the later one sees that it is the last.
+            await transaction.row("lock_credential", due.workspace, due.credential_id)
+            await transaction.row("end_revocation", due.workspace, due.id, outcome)
 
     async def postpone_revocation(self, due: DueRevocation, wait: timedelta) -> None:
         """Try again later."""
@@ -538,11 +587,20 @@ class PostgresStore:
     async def announce(self, workspace: str, row: UUID) -> None:
         """Tell the other processes that this credential or grant changed. Best effort."""
         with suppress(asyncpg.PostgresError, *_AWAY):
-            await self._pool.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{workspace}/{row}")
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                await self._pool.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{workspace}/{row}")
 
     def listen(self, workspace: str, row: UUID) -> AbstractContextManager[asyncio.Event]:
         """Give an event that is set when a change is announced."""
         return self._hints.listen(workspace, row)
+
+
+class _Gone(Exception):
+    """Rolls a transaction back: nobody wants, or may have, this grant any more."""
+
+
+class _RefreshCameBetween(Exception):
+    """Rolls a transaction back: the refresh token that is kept is not, or may soon not be, it."""
 
 
 class _AlreadyStored(Exception):
@@ -596,4 +654,5 @@ def _new_grant(attempt: Attempt, grant_id: UUID, tokens: NewTokens) -> tuple[obj
         timedelta(seconds=tokens.age),
         _length(tokens.expires_in),
         _length(tokens.refresh_expires_in),
+        tokens.kept_from,
     )

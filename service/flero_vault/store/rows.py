@@ -177,6 +177,7 @@ def due_revocation(row: Row) -> DueRevocation:
     return DueRevocation(
         workspace=row["workspace_id"],
         id=row["revocation_id"],
+        credential_id=row["credential_id"],
         grant_id=row["grant_id"],
         connector=row["connector"],
         slot=row["slot"],

@@ -14,7 +14,8 @@ RETURNING *;
 -- name: void_older
 -- A new attempt voids the older ones of its credential.
 UPDATE attempts SET phase = 'VOID', key_id = NULL, sealed_secrets = NULL
-WHERE workspace_id = $1 AND credential_id = $2 AND state_hash <> $3 AND phase = 'OPEN';
+WHERE workspace_id = $1 AND credential_id = $2 AND state_hash <> $3
+    AND phase IN ('OPEN', 'EXCHANGING');
 
 -- name: forget_request
 -- A request id counts for ten minutes.
@@ -67,6 +68,7 @@ UPDATE credentials SET
     account_id = $4, account_email = $5, account_label = $6, requested_scopes = $7,
     revision = revision + 1, update_time = clock_timestamp()
 WHERE workspace_id = $1 AND credential_id = $2
+    AND (credential_scope = 'WORKSPACE' OR owner = $3)
 RETURNING credential_id;
 
 -- name: held_grants
@@ -100,7 +102,14 @@ ON CONFLICT (workspace_id, grant_id) DO UPDATE SET
     issue_time = excluded.issue_time, expire_time = excluded.expire_time,
     refresh_expire_time = excluded.refresh_expire_time,
     dead_reason = '', dead_time = NULL, failure = '', failure_count = 0, retry_time = NULL,
-    hinted_times = '{}', lease_process_id = NULL, lease_expire_time = NULL;
+    hinted_times = '{}', lease_process_id = NULL, lease_expire_time = NULL
+-- A refresh token that is kept must still be the newest, with nobody spending it.
+WHERE $18::bigint IS NULL
+    OR (
+        grants.generation = $18
+        AND (grants.lease_expire_time IS NULL OR grants.lease_expire_time <= clock_timestamp())
+    )
+RETURNING grant_id;
 
 -- name: put_slot
 -- The credential holds this grant in this slot.

@@ -45,14 +45,20 @@ WHERE workspace_id = $1 AND grant_id = ANY($2)
         WHERE s.workspace_id = g.workspace_id AND s.grant_id = g.grant_id
     );
 
+-- name: lock_credential
+-- Every transaction that changes a credential's attempts or grants begins here, so that all take
+-- their locks in one order.
+SELECT status FROM credentials
+WHERE workspace_id = $1 AND credential_id = $2
+FOR NO KEY UPDATE;
+
 -- name: revoke_credential
--- Stops a credential. Returns no row if it is stopped already or gone.
+-- Stops a credential.
 UPDATE credentials SET
     status = 'REVOKED', service_revocation = $3, reason = 'CREDENTIAL_REVOKED',
     reason_message = 'It was revoked in Flero.', reason_time = clock_timestamp(),
     revision = revision + 1, update_time = clock_timestamp()
-WHERE workspace_id = $1 AND credential_id = $2 AND status <> 'REVOKED'
-RETURNING credential_id;
+WHERE workspace_id = $1 AND credential_id = $2;
 
 -- name: void_attempts
 -- No consent begun before may undo what was decided now.
@@ -85,9 +91,11 @@ INSERT INTO revocations (
 SELECT
     workspace_id, gen_random_uuid(), $2, grant_id, connector, slot, connection_params, connection,
     app_workspace_id, app_id, key_id, sealed_access_token, sealed_refresh_token,
-    greatest(clock_timestamp(), lease_expire_time)
+    -- A refresh that was sent may hold its answer for a minute while the database is away.
+    greatest(clock_timestamp(), lease_expire_time + interval '60 seconds')
 FROM grants
-WHERE workspace_id = $1 AND grant_id = ANY($3) AND key_id IS NOT NULL;
+WHERE workspace_id = $1 AND grant_id = ANY($3) AND key_id IS NOT NULL
+RETURNING revocation_id;
 
 -- name: empty_grants
 -- Takes every ciphertext out of grants, so that nothing can serve them.
@@ -102,12 +110,13 @@ WHERE workspace_id = $1 AND grant_id = ANY($2);
 -- name: remember_account
 -- What the service says now about the account.
 UPDATE credentials SET
-    account_id = $3, account_email = $4, account_label = $5,
+    account_id = $4, account_email = $5, account_label = $6,
     revision = revision + 1, update_time = clock_timestamp()
-WHERE workspace_id = $1 AND credential_id = $2
-    AND (account_id, account_email, account_label) IS DISTINCT FROM ($3, $4, $5);
+WHERE workspace_id = $1 AND credential_id = $2 AND revision = $3
+    AND (account_id, account_email, account_label) IS DISTINCT FROM ($4, $5, $6);
 
 -- name: mark_used
 -- When a credential was last used, to the minute. Not a change that anybody has to see.
-UPDATE credentials SET last_used_time = greatest(last_used_time, $3)
-WHERE workspace_id = $1 AND credential_id = $2;
+UPDATE credentials SET last_used_time = $3
+WHERE workspace_id = $1 AND credential_id = $2
+    AND (last_used_time IS NULL OR last_used_time < $3);
