@@ -185,3 +185,15 @@ def test_brackets_of_an_ipv6_address_are_taken_off() -> None:
     assert split_bind("[::1]:50051") == ("::1", 50051)
     assert is_loopback("::1")
     assert not is_loopback("localhost.example.com")
+
+
+def test_a_password_that_breaks_the_database_url_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLERO_VAULT_DATABASE_URL", "postgresql://vault:s3cr/etPW@db/vault")
+
+    with pytest.raises(SettingsInvalid) as caught:
+        load()
+
+    assert "FLERO_VAULT_DATABASE_URL" in str(caught.value)
+    assert "s3cr" not in str(caught.value)

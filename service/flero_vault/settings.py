@@ -57,6 +57,22 @@ def _bind(value: str) -> str:
     return value
 
 
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        sound = not parts.geturl() or (
+            parts.scheme in ("postgresql", "postgres") and (parts.port or 0) >= 0
+        )
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(
+            "must be postgresql://user:password@host:port/database, "
+            "with special characters in the password percent-encoded"
+        )
+    return value
+
+
 def _public_url(value: str) -> str:
     parts = urlsplit(value)
     secure = parts.scheme == "https" or (
@@ -87,7 +103,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
 
-    database_url: SecretStr = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         default=SecretStr(""), description="PostgreSQL URL; empty in `dev`: embedded"
     )
     database_prepared: Literal["auto", "off"] = Field(

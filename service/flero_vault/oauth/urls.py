@@ -1,5 +1,6 @@
 """Addresses: fills templates and says which ones may be asked at all. Pure."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -15,6 +16,7 @@ LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PLAIN: Final = re.compile(
     r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[\x21-\x5b\x5d-\x7e]*)?"
 )
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _FILLING: Final = re.compile(r"[A-Za-z0-9._~-]{1,253}")
 
 
@@ -31,10 +33,27 @@ def is_loopback(url: str) -> bool:
 
 
 def is_acceptable(url: str, *, allow_loopback: bool) -> bool:
-    """Say whether a request may go there: https, or this machine where that is allowed."""
+    """Say whether a request may go there: https to a public host, or this machine if allowed.
+
+    A name that resolves to a private address is not seen here.
+    """
     if not _PLAIN.fullmatch(url):
         return False
-    return url.startswith("https://") or (allow_loopback and is_loopback(url))
+    if is_loopback(url):
+        return allow_loopback
+    return url.startswith("https://") and _is_public(urlsplit(url).hostname or "")
+
+
+def _is_public(host: str) -> bool:
+    """Say whether a host is a name, or an address that the whole Internet can reach."""
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        # Resolvers also read 2130706433, 127.1 and 0x7f.1 as addresses; no name ends in a number.
+        return not _NUMBER.fullmatch(host.rpartition(".")[2])
 
 
 def fill(template: str, params: Mapping[str, str], declared: Mapping[str, Param]) -> str:
