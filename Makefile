@@ -20,7 +20,7 @@ lint: $(E2E_INSTALLED) ## formatter, linter, types, protos
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python protos/generate.py --check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --lint
+	$(BIN)/python protos/generate.py --lint
 
 e2e: $(E2E_INSTALLED) ## the dialog in a headless Chromium (needs Debian's chromium)
 	@command -v chromium >/dev/null || { echo "e2e needs Chromium: apt-get install chromium" >&2; exit 1; }

@@ -10,6 +10,7 @@ rewritten here, and nothing else: the descriptors keep their canonical names (AD
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,12 @@ IMPORT = re.compile(r"^from flero\.vault\.v1 import ", re.MULTILINE)
 PACKAGE = '"""Stubs generated from `protos/flero/vault/v1`; the only copy. Do not edit."""\n'
 
 
+# protoc looks for its plugins on the path; they stand beside the interpreter that runs this.
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+}
+
+
 def includes() -> list[str]:
     """Return the folders that hold google/api, google/rpc and google/protobuf protos."""
     common = Path(status_pb2.__file__).parent.parent.parent
@@ -38,7 +45,11 @@ def protoc(protos: Path, *arguments: str) -> None:
     sources = [str(path) for path in SOURCES if (protos / path).exists()]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", *includes()]
     done = subprocess.run(
-        [*command, *arguments, *sources], check=False, capture_output=True, text=True
+        [*command, *arguments, *sources],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
     )
     if done.returncode:
         sys.exit(done.stderr)
@@ -87,7 +98,7 @@ def baseline() -> str:
     main = next(
         (ref for ref in ("origin/main", "main") if git("rev-parse", "-q", "--verify", ref)), ""
     )
-    changed = git("status", "--porcelain", "--", "protos") or git(
+    changed = git("status", "--porcelain", "--", "protos/flero") or git(
         "diff", "--name-only", main, "--", "protos"
     )
     if changed:
@@ -102,9 +113,8 @@ def lint() -> int:
         work = Path(folder)
         now = image(PROTOS, work / "now.binpb")
         config = str(PROTOS / "buf.yaml")
-        failed = subprocess.run(
-            ["buf", "lint", str(now), "--config", config], check=False
-        ).returncode
+        buf = str(Path(sys.executable).parent / "buf")
+        failed = subprocess.run([buf, "lint", str(now), "--config", config], check=False).returncode
         base = baseline()
         old = work / "old"
         for path in SOURCES:
@@ -116,7 +126,7 @@ def lint() -> int:
             print("buf breaking: main has no earlier protos to compare with")
             return failed
         then = image(old, work / "then.binpb")
-        command = ["buf", "breaking", str(now), "--against", str(then), "--config", config]
+        command = [buf, "breaking", str(now), "--against", str(then), "--config", config]
         return failed | subprocess.run(command, check=False).returncode
 
 
