@@ -41,19 +41,19 @@ def _settings() -> settings.Settings:
         sys.exit(REFUSED)
 
 
-async def until_signalled() -> None:
-    """Return when SIGINT or SIGTERM arrives."""
-    stopped = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    await stopped.wait()
+Stopped = Callable[[], Awaitable[object]]
+"""Waits for SIGINT or SIGTERM."""
 
 
-def run(main: Callable[[], Awaitable[int]]) -> None:
+def run(main: Callable[[Stopped], Awaitable[int]]) -> None:
     """Run a server command, turning what it cannot do into a line and an exit code."""
 
     async def entry() -> int:
-        return await main()
+        # Before anything starts: a signal in the moment of `ready` must stop it cleanly too.
+        stopped = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+        return await main(stopped.wait)
 
     try:
         sys.exit(asyncio.run(entry()))
@@ -90,10 +90,10 @@ def serve() -> None:
         fail("FLERO_VAULT_KEK must be set, for example local:/var/lib/flero-vault/keyring.json")
     log = logs.configure(json=chosen.log_format == "json")
 
-    async def serving() -> int:
+    async def serving(stopped: Stopped) -> int:
         async with running(chosen, log):
             click.echo("ready")
-            await until_signalled()
+            await stopped()
         return 0
 
     run(serving)
@@ -119,7 +119,7 @@ def dev() -> None:
     commands = development()
     chosen = _settings()
     log = logs.configure(json=chosen.log_format == "json")
-    run(lambda: commands.dev(chosen, log, click.echo, until_signalled))
+    run(lambda stopped: commands.dev(chosen, log, click.echo, stopped))
 
 
 @main.command()

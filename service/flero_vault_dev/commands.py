@@ -39,7 +39,7 @@ async def dev(
     settings: Settings,
     log: Log,
     out: Callable[[str], None],
-    until_stopped: Callable[[], Awaitable[None]],
+    until_stopped: Callable[[], Awaitable[object]],
 ) -> int:
     """Run everything until it is stopped; return the exit code."""
     emulator_host, emulator_port = split_bind(settings.emulator_bind)

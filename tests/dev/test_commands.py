@@ -137,3 +137,20 @@ def test_serve_refuses_an_address_that_others_can_reach() -> None:
 
     assert done.returncode == 1
     assert "callers are not authenticated" in done.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_moment_of_ready_stops_everything_cleanly(sent: signal.Signals) -> None:
+    base = Path(tempfile.mkdtemp(prefix="flero-vault-dev-"))
+    base.chmod(0o755)
+    env, _ = environment(base / "data")
+    with subprocess.Popen(
+        [*COMMAND, "dev"], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "ready\n" in iter(process.stdout.readline, "")
+
+        process.send_signal(sent)
+
+        assert process.wait(timeout=STOP_WITHIN_S) == 0
+    shutil.rmtree(base, ignore_errors=True)
