@@ -10,7 +10,6 @@ import signal
 import click
 
 from flero_vault import logs, settings
-from flero_vault.cli import until_signalled
 from flero_vault.core.ports import Client, Failure, TokenAnswer
 from flero_vault.core.secret import Secret
 from flero_vault.oauth.wire import HttpServers
@@ -35,7 +34,7 @@ async def serve() -> None:
     servers = Doomed(SystemClock(), allow_loopback=True)
     async with running(chosen, logs.configure(json=True), servers=servers):
         click.echo("ready")
-        await until_signalled()
+        await asyncio.Event().wait()  # until it is killed, which is what it is for
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
+import grpc
 import pytest
 from flero_vault.migrations import known
 from tests.refresh.helpers import Rows, eventually
 from tests.refresh.test_refresh import answer_for, grant_of
-from tests.stack import BINDING, USER, Vault
+from tests.stack import BINDING, USER, Vault, refusal_of
 
 from flero_vault.core.authorize import hash_state
 from flero_vault.core.model import Attempt, CredentialName, ServiceRevocation, Status
@@ -152,3 +153,21 @@ async def test_revoking_while_a_consent_is_accepted_never_fails_and_leaves_no_to
         assert activated in {Activated.DONE, Activated.GONE}
         assert credential.status is Status.REVOKED
         assert row["sealed_access_token"] is row["sealed_refresh_token"] is row["key_id"] is None
+
+
+async def test_revoking_again_stops_a_consent_that_was_begun_since(vault: Vault) -> None:
+    credential = await vault.connect("google")
+    revoke = credential_vault_pb2.RevokeRequest(name=credential.name, user=USER)
+    await vault.rpc.Revoke(revoke)
+    begun = await vault.rpc.Reauthenticate(
+        credential_vault_pb2.ReauthenticateRequest(
+            name=credential.name, user=USER, browser_binding=BINDING
+        )
+    )
+    back = await vault.emulator.consent(begun.authorize_url)
+
+    await vault.rpc.Revoke(revoke)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await vault.complete("google", back)
+    assert refusal_of(caught.value).reason == "STATE_INVALID"

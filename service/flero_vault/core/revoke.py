@@ -20,7 +20,6 @@ from flero_vault.core.model import (
     Sealed,
     Seat,
     ServiceRevocation,
-    Status,
 )
 from flero_vault.core.ports import (
     AuthorizationServer,
@@ -86,7 +85,7 @@ class Revoke:
         credential = allow(Action.REVOKE, await self._store.load(name), user)
         connector = self._catalogue.find(credential.connector)
         style = connector.revocation.style if connector else RevocationStyle.NONE
-        if credential.status is not Status.REVOKED and await self._store.revoke(
+        if await self._store.revoke(
             name, at_service=at_service, supported=style is not RevocationStyle.NONE
         ):
             self._log.info("credential.revoked", credential=str(name))

@@ -290,9 +290,12 @@ class PostgresStore:
         """Stop it: status, generation, leases, ciphertexts, outbox, in one transaction."""
         async with self._transaction() as transaction:
             row = await transaction.row("lock_credential", name.workspace, name.id)
-            if row is None or row["status"] == Status.REVOKED:
+            if row is None:
                 return False
+            # Also when it is stopped already: a consent begun since then is stopped too.
             await transaction.rows("void_attempts", name.workspace, name.id)
+            if row["status"] == Status.REVOKED:
+                return False
             locked = await transaction.rows("lock_grants", name.workspace, name.id)
             ids = [grant["grant_id"] for grant in locked]
             outcome = ServiceRevocation.NOT_REQUESTED
