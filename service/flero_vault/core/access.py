@@ -15,7 +15,6 @@ from flero_vault.core.model import Credential, CredentialScope
 class Action(StrEnum):
     """What somebody wants to do."""
 
-    TOKEN = "use"
     LOOK = "see"
     TEST = "test"
     REAUTHENTICATE = "re-authenticate"

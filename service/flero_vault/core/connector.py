@@ -105,7 +105,6 @@ class Token:
     errors: Mapping[str, Verdict] = field(default_factory=dict)
     """The service's own error codes, beside those of the RFC."""
     error_path: str = "error"
-    description_path: str = "error_description"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
