@@ -31,7 +31,6 @@ METHODS: Mapping[str, MethodDescriptor] = {
     method.name: method for service in SERVICES for method in service.methods
 }
 NOT_SERVED = (
-    "BatchGetAccessTokens",
     "ListEvents",
     "WatchEvents",
     "TransferCredentials",

@@ -24,7 +24,7 @@ from tests.stack import USER, Emulator, Vault, refusal_of
 
 from flero_vault.core.model import CredentialName
 from flero_vault.core.ports import Client, Consent, SlotTokens, TokenAnswer
-from flero_vault.core.sealing import ACCESS, REFRESH, open_token, seal_tokens
+from flero_vault.core.sealing import ACCESS, REFRESH, seal_tokens
 from flero_vault.core.secret import Secret
 from flero_vault.core.tokens import AccessToken
 from flero_vault.envelope.keys import Keys
@@ -312,8 +312,8 @@ async def test_no_value_of_the_core_prints_a_secret(evidence: Evidence) -> None:
             for grant in await store.grants_of(name):
                 if grant.access_token is None or grant.refresh_token is None:
                     continue
-                access = await open_token(sealer, grant, grant.access_token, ACCESS)
-                refresh = await open_token(sealer, grant, grant.refresh_token, REFRESH)
+                access = await sealer.open(grant.seat, ACCESS, grant.access_token)
+                refresh = await sealer.open(grant.seat, REFRESH, grant.refresh_token)
                 texts += [access, refresh]
                 connector = catalogue.find(grant.connector)
                 assert connector is not None

@@ -104,7 +104,7 @@ def test_every_named_query_is_used_and_every_used_one_is_named() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"row", "rows", "_row", "_rows"}
+        and node.func.attr in {"row", "rows", "_row", "_rows", "_read"}
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }

@@ -103,15 +103,21 @@ def permission(value: Permission) -> credential_pb2.Permission:
 
 
 def access_token(value: AccessToken) -> credential_vault_pb2.GetAccessTokenResponse:
-    """Return a token's message: the one place where a token leaves the vault."""
-    return credential_vault_pb2.GetAccessTokenResponse(
-        access_token=value.token.reveal(),
-        token_type=value.token_type,
-        expire_time=timestamp(value.expire_time),
-        granted_scopes=value.scopes,
-        connection=value.connection,
-        warning=value.warning,
-    )
+    """Return a token's message."""
+    message = credential_vault_pb2.GetAccessTokenResponse()
+    into_token(value, message)
+    return message
+
+
+def into_token(value: AccessToken, message: credential_vault_pb2.GetAccessTokenResponse) -> None:
+    """Fill a token's message: the one place where a token leaves the vault."""
+    message.access_token = value.token.reveal()
+    message.token_type = value.token_type
+    if value.expire_time is not None:
+        message.expire_time.FromDatetime(value.expire_time)
+    message.granted_scopes.extend(value.scopes)
+    message.connection.update(value.connection)
+    message.warning = value.warning
 
 
 def connector(offer: Offer, redirect_uri: str) -> connector_catalog_pb2.Connector:

@@ -25,6 +25,8 @@ from flero_vault_client.v1 import (
 
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 LARGEST_METADATA_BYTES = 16 * 1024
+SHORTEST_PING_INTERVAL_MS = 10_000
+"""A client that pings more often is sent away."""
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 SERVICES = (
@@ -48,6 +50,9 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
                 ("grpc.max_metadata_size", LARGEST_METADATA_BYTES),
+                # Clients find a dead connection by pinging it, also while no call is under way.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", SHORTEST_PING_INTERVAL_MS),
                 # A second server on the same port would take half of the calls unnoticed.
                 ("grpc.so_reuseport", 0),
             ]

@@ -87,6 +87,16 @@ def to_status(error: VaultError) -> status_pb2.Status:
     return status
 
 
+_PUSHBACK = "grpc-retry-pushback-ms"
+_RETRIED_WITHIN_S = 2.0
+"""Whose trouble lasts longer, the caller has to decide about: its channel shall not retry."""
+
+
 async def abort(context: "grpc.aio.ServicerContext[Message, Message]", error: VaultError) -> None:
-    """End the call with this error."""
-    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    """End the call with this error, and tell gRPC's own retries when to come back (gRFC A6)."""
+    status = rpc_status.to_status(to_status(error))
+    trailing = list(status.trailing_metadata)
+    if error.retry_after is not None:
+        soon = error.retry_after <= _RETRIED_WITHIN_S
+        trailing.append((_PUSHBACK, str(int(error.retry_after * 1000)) if soon else "-1"))
+    await context.abort(status.code, status.details, tuple(trailing))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.empty_pb2 import Empty
 
 from flero_vault.api import convert, paging
-from flero_vault.api.calls import deadline, not_served, stream, unary
-from flero_vault.api.fields import UPDATABLE, check_inside
+from flero_vault.api.calls import BATCH_REPLY_MARGIN_S, deadline, not_served, stream, unary
+from flero_vault.api.fields import UPDATABLE, check, check_inside
+from flero_vault.api.status import to_status
 from flero_vault.core.authorize import (
     Authorize,
     BeginRequest,
@@ -18,7 +19,7 @@ from flero_vault.core.authorize import (
 )
 from flero_vault.core.credentials import Change, Credentials
 from flero_vault.core.decisions import MIN_TTL_DEFAULT
-from flero_vault.core.errors import InvalidField, Violation
+from flero_vault.core.errors import InvalidField, VaultError, Violation
 from flero_vault.core.log import Log
 from flero_vault.core.model import CredentialName, parse_workspace
 from flero_vault.core.revoke import Revoke
@@ -116,22 +117,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
         """Return a token that is valid now."""
 
         async def serve() -> credential_vault_pb2.GetAccessTokenResponse:
-            min_ttl = MIN_TTL_DEFAULT
-            if request.HasField("min_ttl"):
-                min_ttl = timedelta(
-                    seconds=request.min_ttl.seconds, microseconds=request.min_ttl.nanos / 1000
-                )
-            token = await self._tokens.get(
-                TokenRequest(
-                    name=CredentialName.parse(request.name),
-                    user=request.user,
-                    min_ttl=min_ttl,
-                    rejected_token_sha256=request.rejected_token_sha256,
-                    required_scopes=tuple(request.required_scopes),
-                    slot=request.slot,
-                    deadline=deadline(context),
-                )
-            )
+            token = await self._tokens.get(_token_request(request), deadline(context))
             return convert.access_token(token)
 
         return await unary(self._log, request, context, serve)
@@ -139,8 +125,31 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
     async def BatchGetAccessTokens(  # noqa: N802
         self, request: credential_vault_pb2.BatchGetAccessTokensRequest, context: "Context"
     ) -> credential_vault_pb2.BatchGetAccessTokensResponse:
-        """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        """Return many tokens, each with its own success or error."""
+
+        async def serve() -> credential_vault_pb2.BatchGetAccessTokensResponse:
+            workspace = parse_workspace(request.parent)
+            response = credential_vault_pb2.BatchGetAccessTokensResponse()
+            results = [response.results.add() for _ in request.requests]
+            asked: list[TokenRequest] = []
+            places: list[int] = []
+            for place, each in enumerate(request.requests):
+                try:
+                    asked.append(_item(workspace, each, f"requests[{place}]"))
+                    places.append(place)
+                except InvalidField as error:
+                    results[place].error.CopyFrom(to_status(error))
+            outcomes = await self._tokens.get_many(
+                workspace, asked, deadline(context, BATCH_REPLY_MARGIN_S)
+            )
+            for place, outcome in zip(places, outcomes, strict=True):
+                if isinstance(outcome, VaultError):
+                    results[place].error.CopyFrom(to_status(outcome))
+                else:
+                    convert.into_token(outcome, results[place].token)
+            return response
+
+        return await unary(self._log, request, context, serve)
 
     async def Reauthenticate(  # noqa: N802
         self, request: credential_vault_pb2.ReauthenticateRequest, context: "Context"
@@ -289,6 +298,42 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
     ) -> AsyncIterator[credential_vault_pb2.WatchEventsResponse]:
         """Not served yet."""
         yield await unary(self._log, request, context, not_served)
+
+
+def _token_request(request: credential_vault_pb2.GetAccessTokenRequest) -> TokenRequest:
+    min_ttl = MIN_TTL_DEFAULT
+    if request.HasField("min_ttl"):
+        wanted = request.min_ttl
+        min_ttl = timedelta(seconds=wanted.seconds, microseconds=wanted.nanos / 1000)
+    return TokenRequest(
+        name=CredentialName.parse(request.name),
+        user=request.user,
+        min_ttl=min_ttl,
+        rejected_token_sha256=request.rejected_token_sha256,
+        required_scopes=tuple(request.required_scopes),
+        slot=request.slot,
+    )
+
+
+def _item(
+    workspace: str, request: credential_vault_pb2.GetAccessTokenRequest, place: str
+) -> TokenRequest:
+    """Return one request of a batch.
+
+    Raises:
+        InvalidField: with its violations, named by its place in the batch.
+
+    """
+    try:
+        check(request)
+    except InvalidField as error:
+        raise InvalidField(
+            *(Violation(f"{place}.{each.field}", each.remedy) for each in error.violations)
+        ) from None
+    item = _token_request(request)
+    if item.name.workspace != workspace:
+        raise InvalidField(Violation(f"{place}.name", "must belong to the workspace of `parent`"))
+    return item
 
 
 def _url(begun: Begun) -> str:

@@ -75,7 +75,7 @@ from flero_vault.core.ports import (
     Store,
     TokenAnswer,
 )
-from flero_vault.core.sealing import REFRESH, open_token, seal_tokens
+from flero_vault.core.sealing import REFRESH, seal_tokens
 from flero_vault.core.secret import Secret
 
 ATTEMPT_FIELD = "attempt"
@@ -655,7 +655,7 @@ class Authorize:
             return None
         if account.id != credential.account.id:
             return None
-        return await open_token(self._sealer, before, before.refresh_token, REFRESH)
+        return await self._sealer.open(before.seat, REFRESH, before.refresh_token)
 
     async def _refusal(self, attempt: Attempt, verdict: Verdict) -> VaultError:
         credential = await self._store.load(

@@ -149,9 +149,8 @@ class Credentials:
             rejected_token_sha256=b"",
             required_scopes=(),
             slot="",
-            deadline=deadline,
         )
-        token = await self._tokens.get(request)
+        token = await self._tokens.get(request, deadline)
         grants = await self._store.grants_of(name)
         if not grants:
             raise credential_not_found()
@@ -161,7 +160,9 @@ class Credentials:
         if isinstance(said, Failure) and said.verdict is Verdict.RECONNECT:
             # The service refuses this token: a fresh one tells a stale token from a dead grant.
             refused = hashlib.sha256(token.token.encode()).digest()
-            token = await self._tokens.get(replace(request, rejected_token_sha256=refused))
+            token = await self._tokens.get(
+                replace(request, rejected_token_sha256=refused), deadline
+            )
             said = await self._servers.probe(client, token.token)
         if isinstance(said, Failure):
             read = await self._store.read_token(name, "")

@@ -291,6 +291,11 @@ class Store(Protocol):
     async def read_token(self, name: CredentialName, slot: str) -> TokenRead | None:
         """Return what GetAccessToken needs, in one read by primary key."""
 
+    async def read_tokens(
+        self, workspace: str, wanted: Sequence[tuple[UUID, str]]
+    ) -> Sequence[TokenRead | None]:
+        """Return the same for credentials and slots of one workspace, in the same order."""
+
     async def grants_of(self, name: CredentialName) -> Sequence[Grant]:
         """Return the grants of a credential, the first slot first."""
 

@@ -39,7 +39,7 @@ from flero_vault.core.ports import (
     Store,
     TokenAnswer,
 )
-from flero_vault.core.sealing import REFRESH, open_token, seal_tokens
+from flero_vault.core.sealing import REFRESH, seal_tokens
 from flero_vault.core.secret import Secret
 
 ENDS_A_GRANT = frozenset({Verdict.RECONNECT, Verdict.ADMIN_APPROVAL, Verdict.CONSENT_DENIED})
@@ -211,7 +211,7 @@ class Refresher:
         if grant.refresh_token is None:
             raise AssertionError("unreachable: a lease is for a grant with a refresh token")
         client = await self._clients.load(connector, grant.connection_params, grant.app)
-        spent = await open_token(self._sealer, grant, grant.refresh_token, REFRESH)
+        spent = await self._sealer.open(grant.seat, REFRESH, grant.refresh_token)
         await self._sealer.warm(grant.workspace)
         return client, spent
 

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 
-from flero_vault.core.model import Grant, Sealed, Seat
+from flero_vault.core.model import Seat
 from flero_vault.core.ports import NewTokens, Sealer, SlotTokens
 from flero_vault.core.secret import Secret
 
@@ -15,11 +15,6 @@ _FINGERPRINT_USE = "refresh_token"
 def is_token(token: Secret, sha256: bytes) -> bool:
     """Say whether the caller means this token, in constant time."""
     return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), sha256)
-
-
-async def open_token(sealer: Sealer, grant: Grant, sealed: Sealed, field: str) -> Secret:
-    """Open one of a grant's tokens."""
-    return await sealer.open(grant.seat, field, sealed)
 
 
 async def seal_tokens(

@@ -4,7 +4,8 @@ Every answer rests on a read that began after the call did, so a call that begin
 returned never gets a token. Waiting for a refresh shares nothing but its end.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -25,15 +26,17 @@ from flero_vault.core.errors import (
 from flero_vault.core.model import CredentialName, Grant, Status
 from flero_vault.core.ports import Catalogue, Clock, Sealer, Store, TokenRead
 from flero_vault.core.refresh import Refresher
-from flero_vault.core.sealing import ACCESS, is_token, open_token
+from flero_vault.core.sealing import ACCESS, is_token
 from flero_vault.core.secret import Secret
 
+REFRESHES_AT_ONCE = 32
+"""How many of one batch's tokens are refreshed at the same time."""
 _NOT_NOW = "This token could not be refreshed just now; it is still valid."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What a caller asks. `deadline` is how many seconds it will wait, None if for ever."""
+    """What a caller asks."""
 
     name: CredentialName
     user: str
@@ -41,7 +44,6 @@ class TokenRequest:
     rejected_token_sha256: bytes
     required_scopes: tuple[str, ...]
     slot: str
-    deadline: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,22 @@ class AccessToken:
     scopes: tuple[str, ...]
     connection: Mapping[str, str]
     warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A request, what was read for it, and what it needs.
+
+    `began` is when the read began, by the monotonic clock.
+    """
+
+    request: TokenRequest
+    read: TokenRead
+    grant: Grant
+    connector: Connector
+    decision: Need
+    token: Secret | None
+    began: float
 
 
 class Tokens:
@@ -75,8 +93,8 @@ class Tokens:
         self._clock = clock
         self._used: dict[CredentialName, datetime] = {}
 
-    async def get(self, request: TokenRequest) -> AccessToken:
-        """Return a valid token.
+    async def get(self, request: TokenRequest, deadline: float | None) -> AccessToken:
+        """Return a valid token, in at most `deadline` seconds (None: as long as it takes).
 
         Raises:
             NotFound: no such credential for this user.
@@ -86,77 +104,152 @@ class Tokens:
             Unavailable: no valid token at hand, and no new one now.
 
         """
+        end = self._end(deadline)
+        began = self._clock.monotonic()
+        read = await self._store.read_token(request.name, request.slot)
+        return await self._settle(await self._judge(request, read, began), end)
+
+    async def get_many(
+        self, workspace: str, requests: Sequence[TokenRequest], deadline: float | None
+    ) -> Sequence[AccessToken | VaultError]:
+        """Return for each request, in order, what `get` would return or raise.
+
+        One statement reads them all. What has no token by then is REFRESH_PENDING; its refresh goes
+        on, so that asking again soon finds it done.
+        """
+        end = self._end(deadline)
+        began = self._clock.monotonic()
+        places = {(each.name.id, each.slot): 0 for each in requests}
+        places = {wanted: place for place, wanted in enumerate(places)}
+        reads = await self._store.read_tokens(workspace, tuple(places))
+        outcomes: dict[int, AccessToken | VaultError] = {}
+        unsettled: dict[int, _Judged] = {}
+        for index, request in enumerate(requests):
+            read = reads[places[request.name.id, request.slot]]
+            try:
+                judged = await self._judge(request, read, began)
+                if isinstance(judged.decision, Refresh):
+                    unsettled[index] = judged
+                else:
+                    outcomes[index] = await self._settle(judged, end)
+            except VaultError as error:
+                outcomes[index] = error
+        outcomes |= await self._settle_many(unsettled, end)
+        return [outcomes[index] for index in range(len(requests))]
+
+    async def _settle_many(
+        self, unsettled: Mapping[int, _Judged], end: float
+    ) -> dict[int, AccessToken | VaultError]:
+        """Refresh what needs it, a bounded number at once, until `end`."""
+        outcomes: dict[int, AccessToken | VaultError] = {}
+        bound = asyncio.Semaphore(REFRESHES_AT_ONCE)
+
+        async def settle(index: int, judged: _Judged) -> None:
+            try:
+                try:
+                    async with asyncio.timeout(max(end - self._clock.monotonic(), 0)):
+                        await bound.acquire()
+                except TimeoutError:
+                    # Its turn did not come.
+                    outcomes[index] = await self._instead(judged, _pending())
+                else:
+                    try:
+                        outcomes[index] = await self._settle(judged, end)
+                    finally:
+                        bound.release()
+            except VaultError as error:
+                outcomes[index] = error
+
+        async with asyncio.TaskGroup() as group:
+            for index, judged in unsettled.items():
+                group.create_task(settle(index, judged))
+        return outcomes
+
+    def _end(self, deadline: float | None) -> float:
+        """Return until when a call waits, by the monotonic clock."""
         patience = self._refresher.limits.longest_wait.total_seconds()
-        if request.deadline is not None:
-            patience = min(patience, request.deadline)
-        end = self._clock.monotonic() + patience
-        while True:
-            read = await self._store.read_token(request.name, request.slot)
-            if read is None or not visible(read.scope, read.owner, request.user):
-                raise credential_not_found()
-            connector = self._catalogue.find(read.connector)
-            if connector is None:
-                raise connector_not_found(read.connector)
-            grant = self._usable(read, connector, request)
-            token = None
-            rejected = False
-            if request.rejected_token_sha256 and grant.access_token is not None:
-                token = await open_token(self._sealer, grant, grant.access_token, ACCESS)
-                rejected = is_token(token, request.rejected_token_sha256)
-            decision = need(
-                grant,
-                min_ttl=request.min_ttl,
-                rejected=rejected,
-                facts=connector.refresh,
-                now=read.now,
-            )
-            warning = await self._carry_out(decision, read, grant, connector, end)
-            if warning is not None:
-                return await self._serve(read, grant, token, warning)
+        return self._clock.monotonic() + (patience if deadline is None else min(patience, deadline))
 
-    async def _carry_out(
-        self, decision: Need, read: TokenRead, grant: Grant, connector: Connector, end: float
-    ) -> str | None:
-        """Return a warning (empty: none) to serve with, or None to read again."""
-        match decision:
-            case Serve(warning):
-                return warning
-            case Dead():
-                raise expired(read, connector, grant.dead_reason)
-            case Wait(until):
-                raise service_failing(read, connector, grant, until - read.now)
-            case Refresh(servable, hinted):
-                return await self._refresh(
-                    grant, connector, servable=servable, hinted=hinted, end=end
-                )
-        assert_never(decision)
-
-    async def _refresh(
-        self, grant: Grant, connector: Connector, *, servable: bool, hinted: bool, end: float
-    ) -> str | None:
-        flight, started = self._refresher.fly(grant, connector, hinted=hinted)
-        if servable and not (started and await flight.leads(end - self._clock.monotonic())):
-            # Somebody else refreshes; the old token is truly valid, so this call need not wait.
-            return ""
-        if await flight.ended(end - self._clock.monotonic()):
-            if flight.trouble is not None and not servable:
-                raise flight.trouble
-            return None if flight.trouble is None else _NOT_NOW
-        if servable:
-            return _NOT_NOW
-        raise Unavailable(
-            Reason.REFRESH_PENDING,
-            "A new token is being fetched. Try again in a moment.",
-            retry_after=1,
+    async def _judge(self, request: TokenRequest, read: TokenRead | None, began: float) -> _Judged:
+        """Decide what a request needs by a read that began at `began`."""
+        if read is None or not visible(read.scope, read.owner, request.user):
+            raise credential_not_found()
+        connector = self._catalogue.find(read.connector)
+        if connector is None:
+            raise connector_not_found(read.connector)
+        grant = self._usable(read, connector, request)
+        token = None
+        rejected = False
+        if request.rejected_token_sha256 and grant.access_token is not None:
+            token = await self._sealer.open(grant.seat, ACCESS, grant.access_token)
+            rejected = is_token(token, request.rejected_token_sha256)
+        decision = need(
+            grant,
+            min_ttl=request.min_ttl,
+            rejected=rejected,
+            facts=connector.refresh,
+            now=read.now,
         )
+        return _Judged(request, read, grant, connector, decision, token, began)
 
-    async def _serve(
-        self, read: TokenRead, grant: Grant, token: Secret | None, warning: str
-    ) -> AccessToken:
+    async def _settle(self, judged: _Judged, end: float) -> AccessToken:
+        """Carry out what was decided, reading again after each refresh."""
+        while True:
+            match judged.decision:
+                case Serve(warning):
+                    return await self._serve(judged, warning)
+                case Dead():
+                    raise expired(judged.read, judged.connector, judged.grant.dead_reason)
+                case Wait(until):
+                    wait = until - judged.read.now
+                    raise service_failing(judged.read, judged.connector, judged.grant, wait)
+                case Refresh() as decision:
+                    token = await self._refresh(judged, decision, end)
+                    if token is not None:
+                        return token
+                case _:
+                    assert_never(judged.decision)
+            began = self._clock.monotonic()
+            request = judged.request
+            read = await self._store.read_token(request.name, request.slot)
+            judged = await self._judge(request, read, began)
+
+    async def _refresh(self, judged: _Judged, decision: Refresh, end: float) -> AccessToken | None:
+        """Return the old token, or None when a refresh has ended and it is time to read again."""
+        flight, started = self._refresher.fly(
+            judged.grant, judged.connector, hinted=decision.hinted
+        )
+        led = started and await flight.leads(end - self._clock.monotonic())
+        if decision.servable and not led and self._lives(judged):
+            # Somebody else refreshes; the old token is truly valid, so this call need not wait.
+            return await self._serve(judged, "")
+        if not await flight.ended(end - self._clock.monotonic()):
+            return await self._instead(judged, _pending())
+        if flight.trouble is not None:
+            return await self._instead(judged, flight.trouble)
+        return None
+
+    async def _instead(self, judged: _Judged, trouble: VaultError) -> AccessToken:
+        """Serve the old token if it may be served and still lives; else raise the trouble."""
+        servable = isinstance(judged.decision, Refresh) and judged.decision.servable
+        if servable and self._lives(judged):
+            return await self._serve(judged, _NOT_NOW)
+        raise trouble
+
+    def _lives(self, judged: _Judged) -> bool:
+        """Say whether the token that was read still lives, however long ago that was."""
+        grant, read = judged.grant, judged.read
+        if grant.access_token is None or grant.expire_time is None:
+            return grant.access_token is not None
+        elapsed = timedelta(seconds=self._clock.monotonic() - judged.began)
+        return read.now + elapsed < grant.expire_time
+
+    async def _serve(self, judged: _Judged, warning: str) -> AccessToken:
+        grant, read, token = judged.grant, judged.read, judged.token
         if token is None:
             if grant.access_token is None:
                 raise AssertionError("unreachable: only a grant with a token is served")
-            token = await open_token(self._sealer, grant, grant.access_token, ACCESS)
+            token = await self._sealer.open(grant.seat, ACCESS, grant.access_token)
         self._used[read.name] = read.now
         return AccessToken(
             token=token,
@@ -208,6 +301,14 @@ class Tokens:
                 for name, time in used.items()
             }
             await self._store.mark_used(minutes)
+
+
+def _pending() -> Unavailable:
+    return Unavailable(
+        Reason.REFRESH_PENDING,
+        "A new token is being fetched. Try again in a moment.",
+        retry_after=1,
+    )
 
 
 def _slot_not_authorized(read: TokenRead, slot: str) -> Precondition:

@@ -13,6 +13,24 @@ WHERE c.workspace_id = $1 AND c.credential_id = $2
 ORDER BY s.position
 LIMIT 1;
 
+-- name: read_tokens
+-- The same for many at once: for each the slot that is asked for, or the first.
+SELECT
+    w.place, c.connector AS credential_connector, c.display_name, c.credential_scope, c.status,
+    c.reason_time, c.owner, clock_timestamp() AS now,
+    g.*, s.slot AS held_slot
+FROM unnest($2::uuid[], $3::text[]) WITH ORDINALITY AS w (credential_id, slot, place)
+JOIN credentials AS c ON c.workspace_id = $1 AND c.credential_id = w.credential_id
+LEFT JOIN LATERAL (
+    SELECT each.slot, each.grant_id
+    FROM credential_slots AS each
+    WHERE each.workspace_id = $1 AND each.credential_id = w.credential_id
+        AND (w.slot = '' OR each.slot = w.slot)
+    ORDER BY each.position
+    LIMIT 1
+) AS s ON true
+LEFT JOIN grants AS g ON g.workspace_id = $1 AND g.grant_id = s.grant_id;
+
 -- name: grants_of
 -- The grants of a credential, the first slot first.
 SELECT g.*, clock_timestamp() AS now
