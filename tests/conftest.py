@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -44,13 +45,26 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-@pytest.fixture(scope="module")
-async def database_url(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    """A migrated, empty database."""
+@asynccontextmanager
+async def _copied(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     await _execute(postgres.url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield postgres.url_for(name)
     await _execute(postgres.url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """A migrated database, empty when the module's tests begin."""
+    async with _copied(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
+async def fresh_database_url(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """A migrated, empty database for one test."""
+    async with _copied(postgres, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

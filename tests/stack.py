@@ -10,7 +10,7 @@ import re
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from html import unescape
@@ -25,12 +25,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from flero_vault import logs
 from flero_vault.core.ports import AuthorizationServer
 from flero_vault.core.secret import Secret
 from flero_vault.server import running
-from flero_vault.settings import Settings
+from flero_vault.settings import Otlp, Settings
 from flero_vault_client.v1 import (
     connector_catalog_pb2_grpc,
     credential_pb2,
@@ -53,6 +54,28 @@ class _Quiet(uvicorn.Server):
         yield
 
 
+@asynccontextmanager
+async def serving_http(make: Callable[[str], ASGIApp]) -> AsyncIterator[str]:
+    """Serve an app, made for its origin, on a free port; give the origin."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    origin = f"http://localhost:{listening.getsockname()[1]}"
+    config = uvicorn.Config(
+        make(origin),
+        access_log=False,
+        log_level="error",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    server = _Quiet(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield origin
+    finally:
+        server.should_exit = True
+        await task
+        listening.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Emulator:
     """Emulated services on a real port, and their control interface."""
@@ -63,24 +86,11 @@ class Emulator:
     @classmethod
     @asynccontextmanager
     async def running(cls) -> AsyncIterator["Emulator"]:
-        listening = socket.create_server(("127.0.0.1", 0))
-        origin = f"http://localhost:{listening.getsockname()[1]}"
-        config = uvicorn.Config(
-            create_app(origin),
-            access_log=False,
-            log_level="error",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Quiet(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            async with httpx.AsyncClient(base_url=origin, timeout=30) as http:
-                yield cls(origin, http)
-        finally:
-            server.should_exit = True
-            await task
-            listening.close()
+        async with (
+            serving_http(create_app) as origin,
+            httpx.AsyncClient(base_url=origin, timeout=30) as http,
+        ):
+            yield cls(origin, http)
 
     async def control(self, connector: str, **settings: object) -> None:
         answer = await self.http.post(f"/_control/{connector}", json=settings)
@@ -238,13 +248,14 @@ async def running_vault(
     emulator: Emulator,
     *,
     servers: AuthorizationServer | None = None,
+    otlp: Otlp | None = None,
     **more: Any,
 ) -> AsyncIterator[Vault]:
     """Run a vault in this process on a free port, with an OAuth app for each connector."""
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_for(database_url, emulator, Path(folder), **more)
         log = logs.configure(json=True)
-        async with running(settings, log, servers=servers) as server:
+        async with running(settings, log, servers=servers, otlp=otlp) as server:
             for key in (*SHIPPED, "oidc"):
                 await server.offers.put_app(
                     DEPLOYMENT,

@@ -29,6 +29,7 @@ DOORS = {
     "pydantic_settings": {"flero_vault.settings"},
     "cryptography": {"flero_vault.envelope"},
     "structlog": {"flero_vault.logs"},
+    "opentelemetry": {"flero_vault.telemetry"},
     "alembic": {"flero_vault.migrations"},
     "sqlalchemy": {"flero_vault.migrations"},
 }
@@ -38,6 +39,7 @@ ADAPTERS = ("api", "store", "oauth", "envelope")
 INWARD = {
     "flero_vault.settings": set[str](),
     "flero_vault.logs": {"flero_vault.core"},
+    "flero_vault.telemetry": {"flero_vault.core", "flero_vault.settings", "flero_vault.__version__"},
     **{f"flero_vault.{name}": {"flero_vault.core"} for name in ADAPTERS},
 }
 """A part, and what else of the service it may import: dependencies point one way."""

@@ -32,9 +32,9 @@ def fail(message: str, code: int = REFUSED) -> None:
     sys.exit(code)
 
 
-def _settings() -> settings.Settings:
+def _settings() -> tuple[settings.Settings, settings.Otlp]:
     try:
-        return settings.load()
+        return settings.load(), settings.otlp()
     except settings.SettingsInvalid as error:
         for problem in error.problems:
             click.echo(f"flero-vault: {problem}", err=True)
@@ -83,7 +83,7 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Serve gRPC. Needs FLERO_VAULT_DATABASE_URL and FLERO_VAULT_KEK."""
-    chosen = _settings()
+    chosen, otlp = _settings()
     if not chosen.database_url.get_secret_value():
         fail("FLERO_VAULT_DATABASE_URL must be set (`flero-vault dev` brings its own database)")
     if not chosen.kek:
@@ -91,7 +91,7 @@ def serve() -> None:
     log = logs.configure(json=chosen.log_format == "json")
 
     async def serving(stopped: Stopped) -> int:
-        async with running(chosen, log):
+        async with running(chosen, log, otlp=otlp):
             click.echo("ready")
             await stopped()
         return 0
@@ -102,7 +102,7 @@ def serve() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database to this version's schema. Safe to start from several replicas."""
-    url = _settings().database_url.get_secret_value()
+    url = _settings()[0].database_url.get_secret_value()
     if not url:
         fail("FLERO_VAULT_DATABASE_URL must be set")
     try:
@@ -117,9 +117,9 @@ def migrate() -> None:
 def dev() -> None:
     """Run everything here: database, key, vault, emulated services, dialog."""
     commands = development()
-    chosen = _settings()
+    chosen, otlp = _settings()
     log = logs.configure(json=chosen.log_format == "json")
-    run(lambda stopped: commands.dev(chosen, log, click.echo, stopped))
+    run(lambda stopped: commands.dev(chosen, otlp, log, click.echo, stopped))
 
 
 @main.command()

@@ -18,8 +18,8 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp", "exception", "where",
         "address", "cause", "code", "component", "connector", "credential", "delivery", "doubt",
-        "generation", "grant", "outcome", "process", "reason", "rpc", "stored", "tries", "verdict",
-        "workspace",
+        "generation", "grant", "outcome", "process", "reason", "rpc", "stored", "trace", "tries",
+        "verdict", "workspace",
     }
 )  # fmt: skip
 

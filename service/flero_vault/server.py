@@ -15,8 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from flero_vault.api.admin import AdminServicer
+from flero_vault.api.calls import Calls
 from flero_vault.api.catalog import CatalogServicer
-from flero_vault.api.server import GrpcServer
+from flero_vault.api.server import ADMIN, CATALOG, VAULT, GrpcServer
 from flero_vault.api.vault import VaultServicer
 from flero_vault.core.apps import Clients
 from flero_vault.core.authorize import Authorize
@@ -34,7 +35,7 @@ from flero_vault.migrations import known
 from flero_vault.oauth.catalogue import load as load_connectors
 from flero_vault.oauth.wire import HttpServers
 from flero_vault.process import SystemClock, SystemEntropy
-from flero_vault.settings import Settings
+from flero_vault.settings import Otlp, Settings
 from flero_vault.store.postgres import PostgresStore
 
 BEAT_S = 2.0
@@ -57,9 +58,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, log: Log, *, servers: AuthorizationServer | None = None
+    settings: Settings,
+    log: Log,
+    *,
+    servers: AuthorizationServer | None = None,
+    otlp: Otlp | None = None,
 ) -> AsyncIterator[Running]:
     """Serve until the block is left. `servers` stands in for the services in tests.
+
+    `otlp` None: no telemetry.
 
     Raises:
         Unavailable: the database cannot be reached.
@@ -70,6 +77,13 @@ async def running(
     """
     clock, entropy = SystemClock(), SystemEntropy()
     process_id = entropy.uuid()
+    telemetry = None
+    if otlp and otlp.wanted:
+        # Not at the top: who does not want it does not wait for it to be loaded, nor holds it.
+        from flero_vault.telemetry import start  # noqa: PLC0415
+
+        telemetry = start(otlp, process_id)
+        log = telemetry.counted(log)
     catalogue = load_connectors(
         settings.connectors_dir, allow_loopback=settings.allow_loopback_services
     )
@@ -78,10 +92,13 @@ async def running(
         settings.database_url.get_secret_value(),
         prepared=settings.database_prepared == "auto",
         revision=known()[-1],
+        observer=telemetry,
     )
     async with store_context as store:
         sealer = Keys(store, kek)
         servers = servers or HttpServers(clock, allow_loopback=settings.allow_loopback_services)
+        if telemetry is not None:
+            servers = telemetry.observed(servers)
         clients = Clients(store, sealer)
         refresher = Refresher(
             process_id=process_id,
@@ -130,10 +147,16 @@ async def running(
         )
         server = GrpcServer(
             VaultServicer(
-                authorize=authorize, tokens=tokens, credentials=credentials, revoke=revoke, log=log
+                authorize=authorize,
+                tokens=tokens,
+                credentials=credentials,
+                revoke=revoke,
+                calls=Calls(VAULT, log, telemetry),
             ),
-            CatalogServicer(offers=offers, authorize=authorize, log=log),
-            AdminServicer(offers=offers, log=log),
+            CatalogServicer(
+                offers=offers, authorize=authorize, calls=Calls(CATALOG, log, telemetry)
+            ),
+            AdminServicer(offers=offers, calls=Calls(ADMIN, log, telemetry)),
         )
         await store.beat(process_id, ended=False)
         port = await server.start(settings.grpc_bind)
@@ -159,6 +182,8 @@ async def running(
                 await tokens.flush_used()
                 await store.beat(process_id, ended=True)
             log.info("server.stopped", process=str(process_id))
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
 
 
 async def _every(period_s: float, do: Callable[[], Awaitable[object]], log: Log) -> None:

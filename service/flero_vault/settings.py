@@ -7,6 +7,7 @@ without its value, which may be a secret (a database URL holds a password).
 import ipaddress
 import os
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -154,6 +155,52 @@ class Settings(BaseSettings):
         file = os.environ.get(_CONFIG)
         toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
         return (init_settings, env_settings, *toml)
+
+
+@dataclass(frozen=True, slots=True)
+class Otlp:
+    """Where OpenTelemetry's standard variables send each signal by; empty: nowhere."""
+
+    traces: str = ""
+    metrics: str = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Say whether anything is to be sent."""
+        return bool(self.traces or self.metrics)
+
+
+_PROTOCOLS = ("http/protobuf", "grpc")
+
+
+def otlp() -> Otlp:
+    """Read which signals are to be sent, and by which protocol. The SDK reads the rest.
+
+    Raises:
+        SettingsInvalid: a protocol that is not spoken.
+
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return Otlp()
+    problems: list[str] = []
+    chosen = Otlp(_protocol("TRACES", problems), _protocol("METRICS", problems))
+    if problems:
+        raise SettingsInvalid(problems)
+    return chosen
+
+
+def _protocol(signal: str, problems: list[str]) -> str:
+    common = "OTEL_EXPORTER_OTLP"
+    wanted = any(os.environ.get(f"{name}_ENDPOINT") for name in (common, f"{common}_{signal}"))
+    if not wanted or os.environ.get(f"OTEL_{signal}_EXPORTER") == "none":
+        return ""
+    for name in (f"{common}_{signal}_PROTOCOL", f"{common}_PROTOCOL"):
+        protocol = os.environ.get(name)
+        if protocol:
+            if protocol not in _PROTOCOLS:
+                problems.append(f"{name} must be {' or '.join(_PROTOCOLS)}")
+            return protocol
+    return _PROTOCOLS[0]
 
 
 def load() -> Settings:

@@ -22,7 +22,7 @@ from flero_vault.core.log import Log
 from flero_vault.core.model import DEPLOYMENT
 from flero_vault.core.secret import Secret
 from flero_vault.server import running
-from flero_vault.settings import PREFIX, Settings, split_bind
+from flero_vault.settings import PREFIX, Otlp, Settings, split_bind
 from flero_vault_dev import embedded_postgres
 from flero_vault_dev.emulator.server import create_app as create_emulator
 from flero_vault_dev.smoke import smoke
@@ -37,6 +37,7 @@ WEB_GRACE_S = 1
 
 async def dev(
     settings: Settings,
+    otlp: Otlp,
     log: Log,
     out: Callable[[str], None],
     until_stopped: Callable[[], Awaitable[object]],
@@ -68,7 +69,7 @@ async def dev(
             await stack.enter_async_context(
                 _serving(emulator, emulator_host, emulator_port, "EMULATOR_BIND")
             )
-            vault = await stack.enter_async_context(running(chosen, log))
+            vault = await stack.enter_async_context(running(chosen, log, otlp=otlp))
             for key in (*SHIPPED, "oidc"):
                 secret = Secret(f"flero-dev-secret-{key}")
                 await vault.offers.put_app(

@@ -186,8 +186,9 @@ async def test_a_token_that_ran_out_while_its_refresh_was_awaited_is_not_served(
     await rows.age(credential.name, had=3598, left=2)
     await vault.emulator.control("oidc", hang_s=4)
 
+    request = Item(name=credential.name, user=USER, min_ttl=Duration(seconds=60))
+
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        request = Item(name=credential.name, user=USER, min_ttl=Duration(seconds=60))
         await vault.rpc.GetAccessToken(request, timeout=3)
 
     assert refusal_of(caught.value).reason == "REFRESH_PENDING"

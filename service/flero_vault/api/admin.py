@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.empty_pb2 import Empty
 
 from flero_vault.api import convert, paging
-from flero_vault.api.calls import not_served, unary
+from flero_vault.api.calls import Calls, not_served
 from flero_vault.core.catalogue import Offers
-from flero_vault.core.log import Log
 from flero_vault.core.model import AppName, parse_parent
 from flero_vault.core.secret import Secret
 from flero_vault_client.v1 import vault_admin_pb2, vault_admin_pb2_grpc
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 class AdminServicer(vault_admin_pb2_grpc.VaultAdminServicer):
     """Serves VaultAdmin."""
 
-    def __init__(self, *, offers: Offers, log: Log) -> None:
+    def __init__(self, *, offers: Offers, calls: Calls) -> None:
         self._offers = offers
-        self._log = log
+        self._calls = calls
 
     async def PutOAuthApp(  # noqa: N802 - the method's name in the protos
         self, request: vault_admin_pb2.PutOAuthAppRequest, context: "Context"
@@ -41,7 +40,7 @@ class AdminServicer(vault_admin_pb2_grpc.VaultAdminServicer):
             )
             return convert.oauth_app(app)
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def ListOAuthApps(  # noqa: N802
         self, request: vault_admin_pb2.ListOAuthAppsRequest, context: "Context"
@@ -59,7 +58,7 @@ class AdminServicer(vault_admin_pb2_grpc.VaultAdminServicer):
                 next_page_token=paging.page_token(request, str(page[-1].name.id)) if more else "",
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def DeleteOAuthApp(  # noqa: N802
         self, request: vault_admin_pb2.DeleteOAuthAppRequest, context: "Context"
@@ -70,19 +69,19 @@ class AdminServicer(vault_admin_pb2_grpc.VaultAdminServicer):
             await self._offers.delete_app(AppName.parse(request.name))
             return Empty()
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def TransferCredentials(  # noqa: N802
         self, request: vault_admin_pb2.TransferCredentialsRequest, context: "Context"
     ) -> vault_admin_pb2.TransferCredentialsResponse:
         """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        return await self._calls.unary(request, context, not_served)
 
     async def RevokeCredentials(  # noqa: N802
         self, request: vault_admin_pb2.RevokeCredentialsRequest, context: "Context"
     ) -> vault_admin_pb2.RevokeCredentialsResponse:
         """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        return await self._calls.unary(request, context, not_served)
 
     async def ImportCredentials(  # noqa: N802
         self,
@@ -94,16 +93,16 @@ class AdminServicer(vault_admin_pb2_grpc.VaultAdminServicer):
         async for request in request_iterator:
             first = request
             break
-        return await unary(self._log, first, context, not_served)
+        return await self._calls.unary(first, context, not_served)
 
     async def ListAuditEvents(  # noqa: N802
         self, request: vault_admin_pb2.ListAuditEventsRequest, context: "Context"
     ) -> vault_admin_pb2.ListAuditEventsResponse:
         """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        return await self._calls.unary(request, context, not_served)
 
     async def DeleteWorkspace(  # noqa: N802
         self, request: vault_admin_pb2.DeleteWorkspaceRequest, context: "Context"
     ) -> Empty:
         """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        return await self._calls.unary(request, context, not_served)

@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from flero_vault.api import convert, paging
-from flero_vault.api.calls import unary
+from flero_vault.api.calls import Calls
 from flero_vault.core.authorize import Authorize
 from flero_vault.core.catalogue import Offer, Offers
-from flero_vault.core.log import Log
 from flero_vault.core.model import parse_workspace
 from flero_vault_client.v1 import connector_catalog_pb2, connector_catalog_pb2_grpc
 
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 class CatalogServicer(connector_catalog_pb2_grpc.ConnectorCatalogServicer):
     """Serves ConnectorCatalog."""
 
-    def __init__(self, *, offers: Offers, authorize: Authorize, log: Log) -> None:
+    def __init__(self, *, offers: Offers, authorize: Authorize, calls: Calls) -> None:
         self._offers = offers
         self._authorize = authorize
-        self._log = log
+        self._calls = calls
 
     def _message(self, offer: Offer) -> connector_catalog_pb2.Connector:
         return convert.connector(offer, self._authorize.redirect_uri(offer.connector))
@@ -45,7 +44,7 @@ class CatalogServicer(connector_catalog_pb2_grpc.ConnectorCatalogServicer):
                 next_page_token=paging.page_token(request, page[-1].connector.key) if more else "",
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def GetConnector(  # noqa: N802
         self, request: connector_catalog_pb2.GetConnectorRequest, context: "Context"
@@ -56,7 +55,7 @@ class CatalogServicer(connector_catalog_pb2_grpc.ConnectorCatalogServicer):
             key = request.name.removeprefix("connectors/")
             return self._message(await self._offers.get(key, _workspace(request.workspace)))
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
 
 def _workspace(name: str) -> str:

@@ -29,11 +29,10 @@ SHORTEST_PING_INTERVAL_MS = 10_000
 """A client that pings more often is sent away."""
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
-SERVICES = (
-    credential_vault_pb2.DESCRIPTOR.services_by_name["CredentialVault"].full_name,
-    connector_catalog_pb2.DESCRIPTOR.services_by_name["ConnectorCatalog"].full_name,
-    vault_admin_pb2.DESCRIPTOR.services_by_name["VaultAdmin"].full_name,
-)
+VAULT = credential_vault_pb2.DESCRIPTOR.services_by_name["CredentialVault"].full_name
+CATALOG = connector_catalog_pb2.DESCRIPTOR.services_by_name["ConnectorCatalog"].full_name
+ADMIN = vault_admin_pb2.DESCRIPTOR.services_by_name["VaultAdmin"].full_name
+SERVICES = (VAULT, CATALOG, ADMIN)
 
 
 class CannotBind(Exception):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.empty_pb2 import Empty
 
 from flero_vault.api import convert, paging
-from flero_vault.api.calls import BATCH_REPLY_MARGIN_S, deadline, not_served, stream, unary
+from flero_vault.api.calls import BATCH_REPLY_MARGIN_S, Calls, deadline, not_served
 from flero_vault.api.fields import UPDATABLE, check, check_inside
 from flero_vault.api.status import to_status
 from flero_vault.core.authorize import (
@@ -20,7 +20,6 @@ from flero_vault.core.authorize import (
 from flero_vault.core.credentials import Change, Credentials
 from flero_vault.core.decisions import MIN_TTL_DEFAULT
 from flero_vault.core.errors import InvalidField, VaultError, Violation
-from flero_vault.core.log import Log
 from flero_vault.core.model import CredentialName, parse_workspace
 from flero_vault.core.revoke import Revoke
 from flero_vault.core.secret import Secret
@@ -46,13 +45,13 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
         tokens: Tokens,
         credentials: Credentials,
         revoke: Revoke,
-        log: Log,
+        calls: Calls,
     ) -> None:
         self._authorize = authorize
         self._tokens = tokens
         self._credentials = credentials
         self._revoke = revoke
-        self._log = log
+        self._calls = calls
 
     async def BeginAuthorize(  # noqa: N802 - the method's name in the protos
         self, request: credential_vault_pb2.BeginAuthorizeRequest, context: "Context"
@@ -82,7 +81,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 expire_time=convert.timestamp(begun.expire_time),
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def CompleteCallback(  # noqa: N802
         self, request: credential_vault_pb2.CompleteCallbackRequest, context: "Context"
@@ -109,7 +108,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 missing_scopes=completed.missing_scopes,
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def GetAccessToken(  # noqa: N802
         self, request: credential_vault_pb2.GetAccessTokenRequest, context: "Context"
@@ -120,7 +119,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
             token = await self._tokens.get(_token_request(request), deadline(context))
             return convert.access_token(token)
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def BatchGetAccessTokens(  # noqa: N802
         self, request: credential_vault_pb2.BatchGetAccessTokensRequest, context: "Context"
@@ -149,7 +148,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                     convert.into_token(outcome, results[place].token)
             return response
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def Reauthenticate(  # noqa: N802
         self, request: credential_vault_pb2.ReauthenticateRequest, context: "Context"
@@ -176,7 +175,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 expire_time=convert.timestamp(begun.expire_time),
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def Revoke(  # noqa: N802
         self, request: credential_vault_pb2.RevokeRequest, context: "Context"
@@ -195,7 +194,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 manage_url=revoked.manage_url,
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def GetCredential(  # noqa: N802
         self, request: credential_vault_pb2.GetCredentialRequest, context: "Context"
@@ -206,7 +205,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
             name = CredentialName.parse(request.name)
             return convert.credential(await self._credentials.get(name, request.user))
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def ListCredentials(  # noqa: N802
         self, request: credential_vault_pb2.ListCredentialsRequest, context: "Context"
@@ -231,7 +230,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 credentials=[convert.credential(c) for c in page], next_page_token=token
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def UpdateCredential(  # noqa: N802
         self, request: credential_vault_pb2.UpdateCredentialRequest, context: "Context"
@@ -245,7 +244,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 await self._credentials.update(name, request.user, change, etag)
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def DeleteCredential(  # noqa: N802
         self, request: credential_vault_pb2.DeleteCredentialRequest, context: "Context"
@@ -257,7 +256,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
             await self._credentials.delete(name, request.user, request.etag)
             return Empty()
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def CheckCredential(  # noqa: N802
         self, request: credential_vault_pb2.CheckCredentialRequest, context: "Context"
@@ -270,7 +269,7 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                 await self._credentials.check(name, request.user, deadline(context))
             )
 
-        return await unary(self._log, request, context, serve)
+        return await self._calls.unary(request, context, serve)
 
     async def WatchCredential(  # noqa: N802
         self, request: credential_vault_pb2.WatchCredentialRequest, context: "Context"
@@ -284,20 +283,20 @@ class VaultServicer(credential_vault_pb2_grpc.CredentialVaultServicer):
                     credential=convert.credential(credential)
                 )
 
-        async for response in stream(self._log, request, context, serve):
+        async for response in self._calls.stream(request, context, serve):
             yield response
 
     async def ListEvents(  # noqa: N802
         self, request: credential_vault_pb2.ListEventsRequest, context: "Context"
     ) -> credential_vault_pb2.ListEventsResponse:
         """Not served yet."""
-        return await unary(self._log, request, context, not_served)
+        return await self._calls.unary(request, context, not_served)
 
     async def WatchEvents(  # noqa: N802
         self, request: credential_vault_pb2.WatchEventsRequest, context: "Context"
     ) -> AsyncIterator[credential_vault_pb2.WatchEventsResponse]:
         """Not served yet."""
-        yield await unary(self._log, request, context, not_served)
+        yield await self._calls.unary(request, context, not_served)
 
 
 def _token_request(request: credential_vault_pb2.GetAccessTokenRequest) -> TokenRequest:

@@ -9,7 +9,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ from flero_vault.core.model import (
     ServiceRevocation,
     Status,
 )
+from flero_vault.core.observe import Observer
 from flero_vault.core.ports import (
     Activated,
     Activation,
@@ -92,6 +93,13 @@ def _unavailable() -> Unavailable:
     )
 
 
+def _unobserved(_query: str) -> AbstractContextManager[object]:
+    return _NOTHING
+
+
+_NOTHING: AbstractContextManager[object] = nullcontext()
+
+
 async def _prepare_connection(connection: Any) -> None:
     await connection.set_type_codec(
         "jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog"
@@ -101,16 +109,19 @@ async def _prepare_connection(connection: Any) -> None:
 class PostgresStore:
     """The database of the vault. Use `open` to make one."""
 
-    def __init__(self, pool: Any, held: HeldConnections, hints: Hints) -> None:
+    def __init__(
+        self, pool: Any, held: HeldConnections, hints: Hints, observer: Observer | None
+    ) -> None:
         self._pool = pool
         self._held = held
         self._hints = hints
+        self._observe = observer.statement if observer else _unobserved
         self._sql = load_queries()
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database_url: str, *, prepared: bool, revision: str
+        cls, database_url: str, *, prepared: bool, revision: str, observer: Observer | None = None
     ) -> AsyncIterator["PostgresStore"]:
         """Connect; `prepared` False is for poolers that lose prepared statements.
 
@@ -148,7 +159,7 @@ class PostgresStore:
             return connection
 
         held = HeldConnections(connect, size=HELD_CONNECTIONS, prepared=prepared)
-        store = cls(pool, held, hints)
+        store = cls(pool, held, hints, observer)
         try:
             await store._check_schema(revision)
             hints.start()
@@ -177,33 +188,37 @@ class PostgresStore:
     async def _row(self, query: str, *arguments: object) -> Any:
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT_S):
-                return await self._pool.fetchrow(self._sql[query], *arguments)
+                with self._observe(query):
+                    return await self._pool.fetchrow(self._sql[query], *arguments)
         except _AWAY as error:
             raise _unavailable() from error
 
     async def _rows(self, query: str, *arguments: object) -> Any:
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT_S):
-                return await self._pool.fetch(self._sql[query], *arguments)
+                with self._observe(query):
+                    return await self._pool.fetch(self._sql[query], *arguments)
         except _AWAY as error:
             raise _unavailable() from error
 
     async def _read(self, query: str, *arguments: object) -> Any:
         """Run a read of the serving path."""
         try:
-            return await self._held.fetch(self._sql[query], *arguments)
+            with self._observe(query):
+                return await self._held.fetch(self._sql[query], *arguments)
         except _AWAY as error:
             raise _unavailable() from error
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator["_Transaction"]:
+    async def _transaction(self, name: str) -> AsyncIterator["_Transaction"]:
         try:
-            async with (
-                asyncio.timeout(STATEMENT_TIMEOUT_S),
-                self._pool.acquire() as connection,
-                connection.transaction(),
-            ):
-                yield _Transaction(connection, self._sql)
+            with self._observe(name):
+                async with (
+                    asyncio.timeout(STATEMENT_TIMEOUT_S),
+                    self._pool.acquire() as connection,
+                    connection.transaction(),
+                ):
+                    yield _Transaction(connection, self._sql)
         except _AWAY as error:
             raise _unavailable() from error
 
@@ -304,7 +319,7 @@ class PostgresStore:
 
     async def delete(self, name: CredentialName, revision: int) -> bool:
         """Delete it with attempts and unshared grants if the revision is still this one."""
-        async with self._transaction() as transaction:
+        async with self._transaction("delete") as transaction:
             await transaction.row("lock_credential", name.workspace, name.id)
             held = await transaction.rows("held_grants", name.workspace, name.id)
             row = await transaction.row("delete_credential", name.workspace, name.id, revision)
@@ -316,7 +331,7 @@ class PostgresStore:
 
     async def revoke(self, name: CredentialName, *, at_service: bool, supported: bool) -> bool:
         """Stop it: status, generation, leases, ciphertexts, outbox, in one transaction."""
-        async with self._transaction() as transaction:
+        async with self._transaction("revoke") as transaction:
             row = await transaction.row("lock_credential", name.workspace, name.id)
             if row is None:
                 return False
@@ -368,7 +383,7 @@ class PostgresStore:
         """
         secrets = attempt.secrets
         with suppress(_AlreadyStored, asyncpg.ForeignKeyViolationError):
-            async with self._transaction() as transaction:
+            async with self._transaction("begin") as transaction:
                 # Of two that begin at once the later one sees, and voids, the earlier one's.
                 await transaction.row("lock_credential", attempt.workspace, attempt.credential_id)
                 if new is not None:
@@ -440,7 +455,7 @@ class PostgresStore:
     ) -> None:
         """End an attempt without a grant, and say why on the credential."""
         workspace, credential_id = attempt.workspace, attempt.credential_id
-        async with self._transaction() as transaction:
+        async with self._transaction("finish") as transaction:
             await transaction.row("lock_credential", workspace, credential_id)
             row = await transaction.row("finish", workspace, attempt.state_hash, dict(outcome))
             if row is not None:
@@ -449,7 +464,7 @@ class PostgresStore:
     async def activate(self, activation: Activation) -> Activated:
         """End an attempt with a grant, in one transaction."""
         try:
-            async with self._transaction() as transaction:
+            async with self._transaction("activate") as transaction:
                 await self._activate(transaction, activation)
         except _RefreshCameBetween:
             return Activated.CHANGED
@@ -586,7 +601,7 @@ class PostgresStore:
 
     async def end_revocation(self, due: DueRevocation, outcome: ServiceRevocation) -> None:
         """Record the outcome and forget the tokens."""
-        async with self._transaction() as transaction:
+        async with self._transaction("end_revocation") as transaction:
             # Of two slots that end at once the later one sees that it is the last.
             await transaction.row("lock_credential", due.workspace, due.credential_id)
             await transaction.row("end_revocation", due.workspace, due.id, outcome)
