@@ -114,10 +114,14 @@ def into_token(value: AccessToken, message: credential_vault_pb2.GetAccessTokenR
     message.access_token = value.token.reveal()
     message.token_type = value.token_type
     if value.expire_time is not None:
-        message.expire_time.FromDatetime(value.expire_time)
+        # What FromDatetime does, at a third of its cost; a thousand of these make one answer.
+        message.expire_time.seconds = int(value.expire_time.timestamp())
+        message.expire_time.nanos = value.expire_time.microsecond * 1000
     message.granted_scopes.extend(value.scopes)
-    message.connection.update(value.connection)
-    message.warning = value.warning
+    if value.connection:
+        message.connection.update(value.connection)
+    if value.warning:
+        message.warning = value.warning
 
 
 def connector(offer: Offer, redirect_uri: str) -> connector_catalog_pb2.Connector:

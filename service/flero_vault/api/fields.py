@@ -226,17 +226,10 @@ def is_required(field: FieldDescriptor) -> bool:
 
 
 @cache
-def _plan(descriptor: Descriptor) -> Sequence[tuple[str, bool, bool, Rule]]:
-    """Return name, whether presence is tracked, whether required, and rule of every field."""
-    return [
-        (
-            field.name,
-            field.message_type is not None and not field.is_repeated,
-            is_required(field),
-            rule_of(field),
-        )
-        for field in descriptor.fields
-    ]
+def _plan(descriptor: Descriptor) -> tuple[Mapping[str, Rule], Sequence[str]]:
+    """Return the rule of every field, and the fields that must be there."""
+    rules = {field.name: rule_of(field) for field in descriptor.fields}
+    return rules, [field.name for field in descriptor.fields if is_required(field)]
 
 
 def check(request: Message) -> None:
@@ -246,16 +239,11 @@ def check(request: Message) -> None:
         InvalidField: with every violation.
 
     """
-    violations = []
-    for name, tracked, required, rule in _plan(request.DESCRIPTOR):
-        value = getattr(request, name)
-        present = request.HasField(name) if tracked else bool(value)
-        if not present:
-            if required:
-                violations.append(Violation(name, "must be set"))
-            if not isinstance(value, int) or value == 0:
-                continue
-        remedy = rule(value)
+    rules, required = _plan(request.DESCRIPTOR)
+    present = {field.name: value for field, value in request.ListFields()}
+    violations = [Violation(name, "must be set") for name in required if name not in present]
+    for name, value in present.items():
+        remedy = rules[name](value)
         if remedy:
             violations.append(Violation(name, remedy))
     if violations:

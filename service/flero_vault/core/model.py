@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 WORKSPACE = re.compile(r"[a-z0-9-]{1,63}")
@@ -70,17 +71,22 @@ class CredentialName:
             NameInvalid: it has another form.
 
         """
-        head, _, last = name.rpartition("/credentials/")
-        try:
-            workspace = parse_workspace(head)
-        except NameInvalid:
-            workspace = ""
-        if not workspace or not _UUID.fullmatch(last):
-            raise NameInvalid("must be workspaces/{workspace}/credentials/{uuid}, in lower case")
-        return cls(workspace, UUID(last))
+        return _credential_name(name)
 
     def __str__(self) -> str:
         return f"workspaces/{self.workspace}/credentials/{self.id}"
+
+
+@lru_cache(maxsize=16_384)  # the same workflows ask again and again
+def _credential_name(name: str) -> CredentialName:
+    head, _, last = name.rpartition("/credentials/")
+    try:
+        workspace = parse_workspace(head)
+    except NameInvalid:
+        workspace = ""
+    if not workspace or not _UUID.fullmatch(last):
+        raise NameInvalid("must be workspaces/{workspace}/credentials/{uuid}, in lower case")
+    return CredentialName(workspace, UUID(last))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,10 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenRead:
-    """What one read for GetAccessToken saw, and the database's time of that read."""
+    """What one read for GetAccessToken saw, and the database's time of that read.
+
+    The grant's refresh token is there or not, but not its bytes: who spends it reads it by a lease.
+    """
 
     name: CredentialName
     connector: str

@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -122,7 +123,7 @@ def joined(*parts: bytes) -> bytes:
 
     Without lengths, row `ab` with field `c` and row `a` with field `bc` would be the same place.
     """
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def aead(key: bytes) -> AESGCM:
@@ -155,5 +156,10 @@ def decrypt(cipher: AESGCM, nonce: bytes, ciphertext: bytes, associated: bytes) 
 
 
 def _associated(key_id: UUID, seat: Seat, field: str) -> bytes:
-    names = (seat.kind, seat.workspace, seat.row, field)
-    return joined(_VERSION, key_id.bytes, *(name.encode() for name in names))
+    place = _place(key_id.bytes, seat.kind, seat.workspace)
+    return place + joined(seat.row.encode(), field.encode())
+
+
+@lru_cache(maxsize=1024)  # the same for every row of a workspace
+def _place(key_id: bytes, kind: str, workspace: str) -> bytes:
+    return joined(_VERSION, key_id, kind.encode(), workspace.encode())

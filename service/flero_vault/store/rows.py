@@ -39,7 +39,7 @@ _FAILING = {
 def sealed(row: Row, column: str) -> Sealed | None:
     """Return a sealed column, or None if it is empty."""
     data = row[column]
-    return None if data is None else Sealed(row["key_id"], bytes(data))
+    return None if data is None else Sealed(row["key_id"], data)
 
 
 def app_name(row: Row) -> AppName | None:
