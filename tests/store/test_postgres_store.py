@@ -460,3 +460,20 @@ async def test_of_two_open_keys_the_first_one_stays(world: World) -> None:
     other = WrappedKey(world.workspace, uuid4(), "seal", "local:1", b"other")
     assert (await world.store.add_key(other)).key_id == world.key
     assert await world.store.load_key(world.workspace, other.key_id) is None
+
+
+async def test_use_is_written_forward_only_and_never_waits_for_a_row(world: World) -> None:
+    first, second, third = [(await world.begun())[0] for _ in range(3)]
+    now = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
+    earlier = now - timedelta(minutes=1)
+    await world.store.mark_used({first.name: now, second.name: earlier})
+    select = "SELECT last_used_time FROM credentials WHERE credential_id = $1"
+    lock = f"{select} FOR UPDATE"
+
+    async with world.sql.transaction():
+        await world.sql.execute(lock, third.name.id)
+        async with asyncio.timeout(5):
+            await world.store.mark_used({first.name: earlier, second.name: now, third.name: now})
+
+    seen = [await world.sql.fetchval(select, each.name.id) for each in (first, second, third)]
+    assert seen == [now, now, None]

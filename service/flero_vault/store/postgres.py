@@ -52,6 +52,8 @@ HELD_CONNECTIONS = 4
 _PREPARED_ONCE = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 """Reads by primary key have one good plan; planning a batch anew each time costs half of it."""
 STATEMENT_TIMEOUT_S = 10.0
+MARKED_AT_ONCE = 500
+"""How many rows one statement holds for a moment to write when they were used."""
 REQUEST_ID_LIFE = timedelta(minutes=10)
 ATTEMPT_LIFE = timedelta(minutes=10)
 ATTEMPT_KEPT = timedelta(days=1)
@@ -371,10 +373,15 @@ class PostgresStore:
 
     async def mark_used(self, minutes: Mapping[CredentialName, datetime]) -> None:
         """Store when credentials were last used."""
-        # Each by itself: a batch in one transaction would hold the rows of busy credentials, and
-        # two replicas could wait for each other.
-        for name, minute in minutes.items():
-            await self._row("mark_used", name.workspace, name.id, minute)
+        every = list(minutes.items())
+        for start in range(0, len(every), MARKED_AT_ONCE):
+            some = every[start : start + MARKED_AT_ONCE]
+            await self._row(
+                "mark_used",
+                [name.workspace for name, _ in some],
+                [name.id for name, _ in some],
+                [minute for _, minute in some],
+            )
 
     # attempts
 

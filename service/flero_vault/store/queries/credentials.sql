@@ -116,7 +116,16 @@ WHERE workspace_id = $1 AND credential_id = $2 AND revision = $3
     AND (account_id, account_email, account_label) IS DISTINCT FROM ($4, $5, $6);
 
 -- name: mark_used
--- When a credential was last used, to the minute. Not a change that anybody has to see.
-UPDATE credentials SET last_used_time = $3
-WHERE workspace_id = $1 AND credential_id = $2
-    AND (last_used_time IS NULL OR last_used_time < $3);
+-- When credentials were last used, to the minute. Not a change that anybody has to see: a row that
+-- somebody else is changing is left out, so that no two of these ever wait for each other.
+UPDATE credentials AS c SET last_used_time = due.minute
+FROM (
+    SELECT each.workspace_id, each.credential_id, used.minute
+    FROM unnest($1::text[], $2::uuid[], $3::timestamptz[])
+        AS used (workspace_id, credential_id, minute)
+    JOIN credentials AS each
+        ON each.workspace_id = used.workspace_id AND each.credential_id = used.credential_id
+    WHERE each.last_used_time IS NULL OR each.last_used_time < used.minute
+    FOR UPDATE OF each SKIP LOCKED
+) AS due
+WHERE c.workspace_id = due.workspace_id AND c.credential_id = due.credential_id;
