@@ -221,6 +221,15 @@ def test_a_refused_token_that_was_refreshed_a_moment_ago_is_served_with_a_warnin
     assert decision.warning
 
 
+def test_a_refused_token_is_not_served_again_because_the_refresh_for_it_failed() -> None:
+    hinted = living(600, 3000, hinted_times=(NOW - timedelta(seconds=50),), failure="service_down")
+    assert decide(hinted, rejected=True) == Wait(NOW + timedelta(seconds=10))
+
+    spent = tuple(NOW - timedelta(minutes=minutes) for minutes in (50, 40, 30, 20, 10))
+    spent_hints = living(600, 3000, hinted_times=spent, failure="service_down")
+    assert decide(spent_hints, rejected=True) == Wait(NOW + timedelta(minutes=10))
+
+
 def test_a_refused_token_that_ends_soon_is_refreshed_although_its_hints_are_spent() -> None:
     hinted = living(3560, 10, hinted_times=(NOW - timedelta(seconds=50),))
     assert decide(hinted, rejected=True) == Refresh(servable=False, hinted=False)

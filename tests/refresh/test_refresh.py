@@ -412,3 +412,19 @@ async def test_the_hash_of_some_other_token_causes_nothing(vault: Vault) -> None
 
     assert {answer.access_token for answer in answers} == {token}
     assert await refresh_calls(vault.emulator, "oidc") == 0
+
+
+async def test_a_rejected_token_is_not_handed_out_again_when_the_service_gives_no_other(
+    vault: Vault,
+) -> None:
+    credential = await vault.connect("google")
+    rejected = (await vault.token(credential.name)).access_token
+    await vault.emulator.control("google", fail="server_error_500")
+
+    reasons = [
+        await refused(vault, credential.name, rejected_token_sha256=sha256(rejected))
+        for _ in range(3)
+    ]
+
+    assert set(reasons) == {"SERVICE_UNAVAILABLE"}
+    assert await refresh_calls(vault.emulator, "google") <= 2

@@ -102,7 +102,7 @@ async def test_who_declines_reads_a_sentence_and_the_tab_stays(frontend: Fronten
     page = await shown(frontend, await frontend.callback(f"state={state}&error=access_denied"))
 
     assert page.status_code == 409
-    assert "You did not allow Flero to use acme." in page.text
+    assert "The authorization was cancelled at Acme Chat." in page.text
     assert 'data-connected="false"' in page.text
     assert "CONSENT_DENIED" in page.text
 
@@ -119,7 +119,7 @@ async def test_who_declines_reads_a_sentence_and_the_tab_stays(frontend: Fronten
 )
 async def test_every_refusal_says_what_to_do(frontend: Frontend, reason: str, words: str) -> None:
     await frontend.begin()
-    frontend.vault.say_no(reason, sentence="The vault's own sentence.")
+    frontend.vault.fail_next(reason, user_message="The vault's own sentence.")
 
     page = await shown(frontend, await frontend.callback("state=a.b&code=c"))
 
@@ -129,7 +129,7 @@ async def test_every_refusal_says_what_to_do(frontend: Frontend, reason: str, wo
 
 async def test_help_is_offered_as_a_link(frontend: Frontend) -> None:
     await frontend.begin()
-    frontend.vault.say_no("ADMIN_APPROVAL_REQUIRED", help_url="https://acme.example/approve?a&b")
+    frontend.vault.fail_next("ADMIN_APPROVAL_REQUIRED", help_url="https://acme.example/approve?a&b")
 
     page = await shown(frontend, await frontend.callback("state=a.b&code=c"))
 
@@ -138,7 +138,7 @@ async def test_help_is_offered_as_a_link(frontend: Frontend) -> None:
 
 async def test_a_link_that_is_no_web_address_is_left_out(frontend: Frontend) -> None:
     await frontend.begin()
-    frontend.vault.say_no("ADMIN_APPROVAL_REQUIRED", help_url="javascript:alert(1)")
+    frontend.vault.fail_next("ADMIN_APPROVAL_REQUIRED", help_url="javascript:alert(1)")
 
     page = await shown(frontend, await frontend.callback("state=a.b&code=c"))
 
@@ -147,7 +147,7 @@ async def test_a_link_that_is_no_web_address_is_left_out(frontend: Frontend) -> 
 
 async def test_words_are_shown_as_words(frontend: Frontend) -> None:
     await frontend.begin()
-    frontend.vault.say_no('"><img src=x>', sentence="<script>alert(1)</script>")
+    frontend.vault.fail_next('"><img src=x>', user_message="<script>alert(1)</script>")
 
     page = await shown(frontend, await frontend.callback("state=a.b&code=c"))
 
@@ -158,7 +158,9 @@ async def test_words_are_shown_as_words(frontend: Frontend) -> None:
 
 async def test_a_very_long_sentence_still_fits_into_a_cookie(frontend: Frontend) -> None:
     await frontend.begin()
-    frontend.vault.say_no("STATE_INVALID", sentence="語" * 1200, help_url="https://a.example/" * 30)
+    frontend.vault.fail_next(
+        "STATE_INVALID", user_message="語" * 1200, help_url="https://a.example/" * 30
+    )
 
     answer = await frontend.callback("state=a.b&code=c")
 
@@ -189,7 +191,7 @@ async def test_a_vault_that_is_back_in_a_moment_is_waited_for(frontend: Frontend
 
 async def test_a_service_that_is_away_is_not_asked_again(frontend: Frontend) -> None:
     await frontend.begin()
-    frontend.vault.say_no("SERVICE_UNAVAILABLE", code=grpc.StatusCode.UNAVAILABLE)
+    frontend.vault.fail_next("SERVICE_UNAVAILABLE", user_message="")
 
     page = await shown(frontend, await frontend.callback("state=a.b&code=c"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.web.fake_vault import FakeVault
+from tests.web.conftest import WebVault
 
 from flero_vault_client.v1 import credential_pb2
 from flero_vault_client.web._headers import HEADERS
@@ -29,7 +29,7 @@ async def begin(dialog: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def connect(
-    dialog: httpx.AsyncClient, vault: FakeVault, account: str = "ada"
+    dialog: httpx.AsyncClient, vault: WebVault, account: str = "ada"
 ) -> dict[str, Any]:
     begun = await begin(dialog)
     (state,) = vault.attempts
@@ -68,7 +68,7 @@ async def test_the_catalogue_is_read_to_its_end(dialog: httpx.AsyncClient) -> No
 
 
 async def test_authorize_makes_a_pending_credential_bound_to_this_browser(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     begun = await begin(dialog)
 
@@ -85,9 +85,9 @@ async def test_authorize_makes_a_pending_credential_bound_to_this_browser(
 
 
 async def test_a_connected_credential_shows_its_account_and_what_is_missing(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
-    vault.grants = ["users:read"]
+    vault.grant("users:read")
 
     connected = await connect(dialog, vault)
 
@@ -96,7 +96,7 @@ async def test_a_connected_credential_shows_its_account_and_what_is_missing(
     assert connected["missing_scopes"] == ["chat:write"]
 
 
-async def test_save_sends_only_what_changed(dialog: httpx.AsyncClient, vault: FakeVault) -> None:
+async def test_save_sends_only_what_changed(dialog: httpx.AsyncClient, vault: WebVault) -> None:
     before = await connect(dialog, vault)
 
     answer = await dialog.patch(
@@ -109,7 +109,7 @@ async def test_save_sends_only_what_changed(dialog: httpx.AsyncClient, vault: Fa
 
 
 async def test_save_of_an_older_version_is_refused_in_words(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     before = await connect(dialog, vault)
 
@@ -119,7 +119,7 @@ async def test_save_of_an_older_version_is_refused_in_words(
 
     assert answer.status_code == 409
     assert answer.json()["error"]["reason"] == "ETAG_MISMATCH"
-    assert answer.json()["error"]["message"] == "Somebody changed it meanwhile."
+    assert "was changed meanwhile" in answer.json()["error"]["message"]
 
 
 async def test_cancel_leaves_nothing(dialog: httpx.AsyncClient) -> None:
@@ -134,7 +134,7 @@ async def test_cancel_leaves_nothing(dialog: httpx.AsyncClient) -> None:
 
 
 async def test_reauthenticate_keeps_the_credential(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     before = await connect(dialog, vault)
 
@@ -149,7 +149,7 @@ async def test_reauthenticate_keeps_the_credential(
 
 
 async def test_check_and_revoke_answer_with_the_credential(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     before = await connect(dialog, vault)
 
@@ -164,7 +164,7 @@ async def test_check_and_revoke_answer_with_the_credential(
 
 
 async def test_the_stream_tells_every_change_until_the_credential_is_gone(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     begun = await begin(dialog)
     (state,) = vault.attempts
@@ -189,7 +189,7 @@ async def test_the_stream_tells_every_change_until_the_credential_is_gone(
 
 
 async def test_a_page_that_leaves_no_longer_watches(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     begun = await begin(dialog)
 
@@ -201,7 +201,7 @@ async def test_a_page_that_leaves_no_longer_watches(
 
 
 async def test_a_vault_that_is_away_ends_the_stream_so_that_the_browser_asks_again(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     begun = await begin(dialog)
     vault.away = True
@@ -220,14 +220,14 @@ async def test_an_error_of_the_vault_is_a_sentence_with_its_fields(
     assert answer.status_code == 400
     assert answer.json()["error"] == {
         "reason": "INVALID_FIELD",
-        "message": "Choose who may use the credential.",
+        "message": "The request is not valid: credential_scope must be set.",
         "help_url": "",
-        "fields": [{"field": "credential_scope", "description": "is required"}],
+        "fields": [{"field": "credential_scope", "description": "must be set"}],
     }
 
 
 async def test_a_vault_that_is_away_is_said_in_words(
-    dialog: httpx.AsyncClient, vault: FakeVault
+    dialog: httpx.AsyncClient, vault: WebVault
 ) -> None:
     vault.away = True
 
@@ -242,7 +242,7 @@ async def test_a_vault_that_is_away_is_said_in_words(
     [b"", b"[]", b"{", b'{"connector": 7}', b'{"connection_params": []}', b" " * 20_000],
 )
 async def test_a_body_that_is_not_what_the_page_sends_is_refused(
-    dialog: httpx.AsyncClient, vault: FakeVault, body: bytes
+    dialog: httpx.AsyncClient, vault: WebVault, body: bytes
 ) -> None:
     answer = await dialog.post(
         "/api/credentials", content=body, headers={"Content-Type": "application/json"}
@@ -270,7 +270,7 @@ async def test_a_body_that_is_not_what_the_page_sends_is_refused(
 )
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 async def test_another_page_may_change_nothing(
-    dialog: httpx.AsyncClient, vault: FakeVault, method: str, headers: dict[str, str]
+    dialog: httpx.AsyncClient, vault: WebVault, method: str, headers: dict[str, str]
 ) -> None:
     begun = await begin(dialog)
     path = "/api/credentials"
@@ -285,7 +285,7 @@ async def test_another_page_may_change_nothing(
 
     assert answer.status_code == 403
     assert len(vault.begun) == 1
-    assert vault.the_credential().etag == "first"
+    assert vault.the_credential().etag == "r1"
 
 
 async def test_a_foreign_name_for_this_host_is_refused(dialog: httpx.AsyncClient) -> None:

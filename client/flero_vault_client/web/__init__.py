@@ -31,10 +31,10 @@ reason, sentence}`. The dialog may use that to show why nothing was connected; w
 learns from WatchCredential, which works even if the tab was closed on the way.
 """
 
+from flero_vault_client._refusal import Refusal, refusal_of
 from flero_vault_client.web._binding import BrowserBinding, browser_binding
 from flero_vault_client.web._callback import callback_routes
 from flero_vault_client.web._headers import SecurityHeaders
-from flero_vault_client.web._refusal import Refusal, refusal_of
 
 __all__ = [
     "BrowserBinding",

@@ -25,11 +25,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
+from flero_vault_client._refusal import refusal_of
 from flero_vault_client.v1 import credential_vault_pb2
 from flero_vault_client.web import _outcome
 from flero_vault_client.web._binding import BrowserBinding, browser_binding
 from flero_vault_client.web._headers import SecurityHeaders
-from flero_vault_client.web._refusal import refusal_of
 
 if TYPE_CHECKING:
     # The stub of a grpc.aio channel has this type for the type checker only.

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from flero_vault_client.web._refusal import Refusal
+from flero_vault_client._refusal import Refusal
 
 # A browser keeps 4,096 bytes of name, value and attributes. Base64 makes four of three, and a
 # character may be four bytes of UTF-8.

@@ -14,6 +14,8 @@ DOMAIN = "vault.flero.ai"
 LOCALE = "en-US"
 LONGEST_TEXT = 800
 """Characters. Details travel in trailers, and clients refuse trailers above 8 KiB."""
+LONGEST_MESSAGE = 200
+"""Characters of the status itself, whose every letter beyond ASCII travels as nine."""
 
 CODES: Mapping[Reason, int] = {
     Reason.INVALID_FIELD: code_pb2.INVALID_ARGUMENT,
@@ -53,8 +55,8 @@ def internal() -> VaultError:
     )
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+def _short(text: str, longest: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def to_status(error: VaultError) -> status_pb2.Status:
@@ -81,7 +83,9 @@ def to_status(error: VaultError) -> status_pb2.Status:
                 ]
             )
         )
-    status = status_pb2.Status(code=CODES[error.reason], message=message)
+    status = status_pb2.Status(
+        code=CODES[error.reason], message=_short(error.message, LONGEST_MESSAGE)
+    )
     for detail in details:
         status.details.add().Pack(detail)
     return status

@@ -72,6 +72,15 @@ def may_hint(hinted: tuple[datetime, ...], now: datetime) -> bool:
     return len(recent) < HINTS_PER_WINDOW and all(now - time >= HINT_SPACING for time in recent)
 
 
+def next_hint(hinted: tuple[datetime, ...], now: datetime) -> datetime:
+    """Return when a 401 hint counts again."""
+    recent = [time for time in hinted if now - time < HINT_WINDOW]
+    spaced = max(recent, default=now - HINT_SPACING) + HINT_SPACING
+    if len(recent) < HINTS_PER_WINDOW:
+        return spaced
+    return max(spaced, min(recent) + HINT_WINDOW)
+
+
 def wanted_life(grant: Grant, min_ttl: timedelta, facts: RefreshFacts) -> timedelta:
     """Return the remaining life below which the token is refreshed.
 
@@ -128,6 +137,9 @@ def _rejected(grant: Grant, now: datetime, *, due: bool) -> Need:
         return Refresh(servable=False, hinted=True)
     if due:
         return Refresh(servable=False, hinted=False)
+    if grant.failure:
+        # The hint was heard, but the refresh that it caused failed: the token is no better now.
+        return Wait(next_hint(grant.hinted_times, now))
     return Serve("The service refused this token, but it was refreshed for that reason just now.")
 
 
