@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import flero_vault_client
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {
     "flero_vault.migrations": ROOT / "migrations",
@@ -39,10 +41,19 @@ ADAPTERS = ("api", "store", "oauth", "envelope")
 INWARD = {
     "flero_vault.settings": set[str](),
     "flero_vault.logs": {"flero_vault.core"},
-    "flero_vault.telemetry": {"flero_vault.core", "flero_vault.settings", "flero_vault.__version__"},
+    "flero_vault.telemetry": {
+        "flero_vault.core",
+        "flero_vault.settings",
+        "flero_vault.__version__",
+    },
     **{f"flero_vault.{name}": {"flero_vault.core"} for name in ADAPTERS},
 }
 """A part, and what else of the service it may import: dependencies point one way."""
+
+COMMANDS = "flero_vault.commands"
+RUNS_THE_VAULT = "flero_vault.commands.server"
+"""The one part of the commands that is not a client like any other."""
+PUBLIC = {f"flero_vault_client.{name}" for name in flero_vault_client.__all__}
 
 CLOCKS = {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today",
           "datetime.date.today", "time.time", "time.time_ns"}  # fmt: skip
@@ -122,8 +133,8 @@ def offences(module: str, source: str, *, is_package: bool = False) -> Iterator[
         if within(module, "flero_vault"):
             if imported == "?" or not within(imported, "flero_vault_dev"):
                 yield f"{module}:{line} imports {imported}: by name, only flero_vault_dev"
-            elif module != "flero_vault.cli":
-                yield f"{module}:{line} imports {imported}: only the cli reaches flero_vault_dev"
+            elif module != RUNS_THE_VAULT:
+                yield f"{module}:{line} imports {imported}: that does only {RUNS_THE_VAULT}"
     for line, used in names.uses:
         for why in use_offences(module, used):
             yield f"{module}:{line} uses {used}: {why}"
@@ -145,10 +156,22 @@ def import_offences(module: str, imported: str) -> Iterator[str]:
         yield f"{top} belongs to {', '.join(sorted(DOORS[top]))}"
     if top == "flero_vault_dev":
         yield "nothing imports flero_vault_dev"
-    if top == "flero_vault_client" and not within(imported, GENERATED):
+    if within(module, COMMANDS) and module != RUNS_THE_VAULT:
+        yield from command_offences(imported)
+    elif top == "flero_vault_client" and not within(imported, GENERATED):
         yield "of the client, only the generated stubs"
     if top == "flero_vault":
         yield from outward(module, imported)
+
+
+def command_offences(imported: str) -> Iterator[str]:
+    top = imported.partition(".")[0]
+    if top == "flero_vault_client" and imported not in PUBLIC:
+        yield "commands ask the vault through the public names of its client"
+    if top == "flero_vault" and (
+        not within(imported, COMMANDS) or within(imported, RUNS_THE_VAULT)
+    ):
+        yield "commands that ask a vault need no part of a server"
 
 
 def outward(module: str, imported: str) -> Iterator[str]:
@@ -194,6 +217,7 @@ def test_the_walk_sees_every_part_of_the_layout() -> None:
         "flero_vault.core.decisions", "flero_vault.api.server", "flero_vault.store.postgres",
         "flero_vault.oauth.transport", "flero_vault.envelope.format", "flero_vault.settings",
         "flero_vault.logs", "flero_vault.cli", "flero_vault.migrations.env",
+        "flero_vault.commands.server", "flero_vault.commands.credentials",
         "flero_vault_dev.commands", "flero_vault_client.web",
     }  # fmt: skip
     assert parts <= seen
@@ -274,6 +298,8 @@ def test_an_adapter_that_imports_what_wires_it_is_caught(adapter: str, outer: st
     [
         ("flero_vault.cli", "import flero_vault_dev.commands"),
         ("flero_vault.cli", "from flero_vault_dev import commands"),
+        ("flero_vault.commands.server", "from flero_vault_dev import commands"),
+        ("flero_vault.cli", "import importlib\nimportlib.import_module('flero_vault_dev.x')"),
         ("flero_vault.server", "import importlib\nimportlib.import_module('flero_vault_dev.x')"),
         ("flero_vault.server", "__import__('flero_vault_dev.x')"),
     ],
@@ -282,15 +308,40 @@ def test_the_service_that_imports_its_development_tools_is_caught(module: str, s
     assert found_in(module, source)
 
 
-def test_the_cli_may_reach_the_development_tools_by_name() -> None:
+def test_one_command_module_may_reach_the_development_tools_by_name() -> None:
     source = "import importlib\nimportlib.import_module('flero_vault_dev.commands')"
-    assert not found_in("flero_vault.cli", source)
+    assert not found_in("flero_vault.commands.server", source)
 
 
 @pytest.mark.parametrize("name", ["'httpx'", "name", "'flero_vault_' + 'dev'"])
 def test_an_import_by_name_that_would_hide_from_the_rules_is_caught(name: str) -> None:
     source = f"from importlib import import_module as load\nload({name})"
-    assert found_in("flero_vault.cli", source)
+    assert found_in("flero_vault.commands.server", source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import grpc",
+        "import flero_vault_client",
+        "from flero_vault_client import _client",
+        "from flero_vault_client._client import VaultClient",
+        "from flero_vault_client.v1 import credential_pb2",
+        "from flero_vault_client.testing import FakeVault",
+        "from flero_vault.core.model import Credential",
+        "from flero_vault import settings",
+        "from flero_vault.commands import server",
+        "def f():\n    from flero_vault.commands.server import serve",
+    ],
+)
+def test_a_client_command_that_goes_past_the_client_is_caught(source: str) -> None:
+    assert found_in("flero_vault.commands.credentials", source)
+
+
+def test_a_client_command_may_use_the_public_client_and_its_siblings() -> None:
+    source = "from flero_vault_client import VaultClient\nfrom flero_vault.commands import output"
+    assert not found_in("flero_vault.commands.credentials", source)
+    assert found_in("flero_vault.cli", "from flero_vault_client import VaultClient")
 
 
 @pytest.mark.parametrize("package", ["flero_vault", "flero_vault.core.secret", "flero_vault_dev"])
