@@ -5,6 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 E2E_INSTALLED := $(VENV)/.installed-e2e
+TOOLS := build/tools
+GRPCURL_VERSION := 1.9.3
+KEYCLOAK_VERSION := 26.7.3
+GRPCURL := $(TOOLS)/grpcurl/.$(GRPCURL_VERSION)
+OIDC_PROVIDER := $(TOOLS)/oidc_provider/.installed
+KEYCLOAK := $(TOOLS)/keycloak/.$(KEYCLOAK_VERSION)
 
 help: ## show this
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +32,15 @@ lint: $(E2E_INSTALLED) ## formatter, linter, types, protos
 e2e: $(E2E_INSTALLED) ## the dialog in a headless Chromium (needs Debian's chromium)
 	@command -v chromium >/dev/null || { echo "e2e needs Chromium: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -q tests/e2e
+
+interop: $(INSTALLED) interop-tools ## the vault against servers and clients that others wrote (docs/interop.md)
+	@test -x "$${INTEROP_POSTGRESQL:-/usr/lib/postgresql/15/bin}/postgres" || \
+		{ echo "interop needs PostgreSQL 15: apt-get install postgresql-15" >&2; exit 1; }
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || \
+		{ echo "interop needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
+	$(BIN)/python -m pytest -q tests/interop
+
+interop-tools: $(GRPCURL) $(OIDC_PROVIDER) $(KEYCLOAK) ## what `interop` runs and Debian does not package
 
 bench: $(INSTALLED) ## throughput and latency beside a server that does nothing (needs Debian's nghttp2-client)
 	@command -v h2load >/dev/null || { echo "bench needs h2load: apt-get install nghttp2-client" >&2; exit 1; }
@@ -59,4 +74,28 @@ $(E2E_INSTALLED): $(INSTALLED) tests/e2e-requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/e2e-requirements.txt
 	@touch $@
 
-.PHONY: help run test lint e2e bench protos docs lock
+$(GRPCURL):
+	@command -v go >/dev/null || { echo "interop needs Go: apt-get install golang" >&2; exit 1; }
+	GOBIN=$(CURDIR)/$(@D) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v$(GRPCURL_VERSION)
+	@touch $@
+
+$(OIDC_PROVIDER): tests/interop/oidc_provider/package.json tests/interop/oidc_provider/package-lock.json
+	@command -v npm >/dev/null || { echo "interop needs Node: apt-get install nodejs npm" >&2; exit 1; }
+	@mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(KEYCLOAK): tests/interop/keycloak/SHA256SUMS
+	@command -v java >/dev/null || { echo "interop needs Java: apt-get install default-jre-headless" >&2; exit 1; }
+	@command -v mvn >/dev/null || { echo "interop needs Maven: apt-get install maven" >&2; exit 1; }
+	rm -rf $(@D) $(TOOLS)/keycloak-*
+	mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=$(CURDIR)/$(TOOLS)
+	cd $(TOOLS) && sha256sum --check --quiet $(CURDIR)/$<
+	$(PYTHON) -m zipfile -e $(TOOLS)/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip $(TOOLS)
+	rm $(TOOLS)/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip
+	mv $(TOOLS)/keycloak-$(KEYCLOAK_VERSION) $(@D)
+	@touch $@
+
+.PHONY: help run test lint e2e interop interop-tools bench protos docs lock
