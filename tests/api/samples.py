@@ -168,8 +168,8 @@ _FLAG: tuple[object, ...] = ()
 WRONG: Mapping[str, Sequence[object]] = {
     "allow_account_change": _FLAG,
     "browser_binding": _visible(512, "x" * 21),
-    "client_id": _visible(512),
-    "client_secrets": (["x"] * 5, [""], ["x" * 4097], ["a\nb"], ["a b"]),
+    "client_id": ("", "x" * 513, "a\nb", "é"),
+    "client_secrets": (["x"] * 5, [""], ["x" * 4097], ["a\nb"], ["é"]),
     "code": _visible(8192),
     "connection_params": _pairs(20, 64, 2048),
     "connector": ("Google", "-google", "goo gle", "google\n", "go\x00ogle", "g" * 64, "é"),

@@ -99,3 +99,13 @@ async def test_reflection_says_not_found_for_a_symbol_that_is_not_there(
     answer = await _reflect(vault, version, file_containing_symbol="flero.vault.v1.Nothing")
 
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("described", VERSIONS)
+async def test_reflection_describes_itself(vault: Vault, version: str, described: str) -> None:
+    answer = await _reflect(vault, version, file_containing_symbol=described)
+
+    (encoded,) = answer.file_descriptor_response.file_descriptor_proto
+    file = FileDescriptorProto.FromString(encoded)
+    assert f"{file.package}.{file.service[0].name}" == described

@@ -38,7 +38,7 @@ def reason(result: Any) -> str:
     details: list[AnyMessage] = list(result.error.details)
     info = error_details_pb2.ErrorInfo()
     assert details[0].Unpack(info)
-    return info.reason
+    return str(info.reason)
 
 
 def violations(result: Any) -> list[str]:
@@ -154,7 +154,8 @@ async def test_the_answer_comes_before_the_deadline_and_the_refresh_goes_on(
     assert results[2].token.warning
 
     async def renewed() -> bool:
-        return (await vault.token(lives.name)).access_token != old
+        token: str = (await vault.token(lives.name)).access_token
+        return token != old
 
     await eventually(renewed)
     assert await vault.emulator.accepts("oidc", (await vault.token(gone.name)).access_token)

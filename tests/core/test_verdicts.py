@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.values import connector
 
-from flero_vault.core.authorize import error_verdict, permissions
+from flero_vault.core.authorize import _service_error, error_verdict, permissions
 from flero_vault.core.connector import Token, Verdict
 from flero_vault.core.decisions import (
     BACK_OFF_FIRST,
@@ -16,6 +16,8 @@ from flero_vault.core.decisions import (
     missing,
     verdict_of,
 )
+from flero_vault.core.errors import Reason
+from flero_vault.core.ports import Delivery, Failure
 from flero_vault.core.refresh import ENDS_A_GRANT
 
 codes = st.lists(st.text(max_size=12), max_size=4).map(tuple)
@@ -116,3 +118,24 @@ def test_permissions_are_sentences_that_say_what_was_granted() -> None:
         ("mail", "Read your mail", False),
         ("odd", "", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (Failure(Delivery.ANSWERED, Verdict.SERVICE_DOWN, "not_allowed"), Reason.CODE_REJECTED),
+        (
+            Failure(Delivery.ANSWERED, Verdict.SERVICE_DOWN, "temporarily_unavailable"),
+            Reason.SERVICE_UNAVAILABLE,
+        ),
+        (
+            Failure(Delivery.ANSWERED, Verdict.SERVICE_DOWN, "http_503", 30.0),
+            Reason.SERVICE_UNAVAILABLE,
+        ),
+        (Failure(Delivery.UNKNOWN, Verdict.SERVICE_DOWN, "cut_off"), Reason.SERVICE_UNAVAILABLE),
+    ],
+)
+def test_a_code_that_is_refused_for_a_reason_nobody_knows_is_refused_not_unanswered(
+    failure: Failure, reason: Reason
+) -> None:
+    assert _service_error(failure, connector(), {}).reason is reason

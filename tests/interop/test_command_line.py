@@ -45,16 +45,7 @@ async def test_grpcurl_lists_every_service(grpcurl: Grpcurl) -> None:
     assert said.out.split() == SERVICES, said.err
 
 
-NOT_DESCRIBED = pytest.mark.xfail(reason="listed, but the server has no descriptor of it")
-
-
-@pytest.mark.parametrize(
-    "service",
-    [
-        pytest.param(service, marks=NOT_DESCRIBED if "reflection.v1." in service else ())
-        for service in SERVICES
-    ],
-)
+@pytest.mark.parametrize("service", SERVICES)
 async def test_grpcurl_describes_every_service(grpcurl: Grpcurl, service: str) -> None:
     said = await grpcurl.run(grpcurl.target, "describe", service)
 

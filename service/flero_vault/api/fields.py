@@ -34,6 +34,7 @@ Rule = Callable[[Any], Remedy]
 UPDATABLE = ("display_name", "credential_scope", "owner")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VISIBLE = re.compile(r"[\x21-\x7e]*")
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _UUID4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
@@ -56,6 +57,17 @@ def _visible(longest: int, shortest: int = 0) -> Rule:
         if not shortest <= len(value) <= longest:
             return f"must have {shortest} to {longest} characters"
         return None if _VISIBLE.fullmatch(value) else "must be visible ASCII characters"
+
+    return rule
+
+
+def _printable(longest: int, shortest: int = 0) -> Rule:
+    """Return the rule of a client id or secret: VSCHAR of RFC 6749, appendix A, so with spaces."""
+
+    def rule(value: str) -> Remedy:
+        if not shortest <= len(value) <= longest:
+            return f"must have {shortest} to {longest} characters"
+        return None if _PRINTABLE.fullmatch(value) else "must be printable ASCII characters"
 
     return rule
 
@@ -165,8 +177,8 @@ _SCOPES = _items(100, _scope)
 RULES: Mapping[str, Rule] = {
     "allow_account_change": _flag,
     "browser_binding": _visible(512, 22),
-    "client_id": _visible(512, 1),
-    "client_secrets": _items(4, _visible(4096, 1)),
+    "client_id": _printable(512, 1),
+    "client_secrets": _items(4, _printable(4096, 1)),
     "code": _visible(8192),
     "connection_params": _pairs(20, 64, 2048),
     "connector": _connector,

@@ -1,8 +1,10 @@
 """The gRPC server: services, health, reflection, and how it stops."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import (
@@ -85,8 +87,29 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
+def _describe_reflection_v1() -> None:
+    """Register what the library lacks: reflection v1, which is v1alpha under another name.
+
+    Without it a client that finds the service in the list cannot describe it.
+    """
+    pool = descriptor_pool.Default()
+    with suppress(KeyError):
+        pool.FindServiceByName(_REFLECTION_V1)
+        return
+    described = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(described)
+    text = text_format.MessageToString(described)
+    for old, new in (
+        ("reflection.v1alpha", "reflection.v1"),
+        ("reflection/v1alpha", "reflection/v1"),
+    ):
+        text = text.replace(old, new)
+    pool.Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
+
+
 def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Serve reflection v1alpha and v1: the same messages under two service names."""
+    _describe_reflection_v1()
     names = (*services, reflection.SERVICE_NAME, _REFLECTION_V1)
     reflection.enable_server_reflection(names, server)
     servicer = reflection.aio.ReflectionServicer(names)

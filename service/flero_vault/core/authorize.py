@@ -68,6 +68,7 @@ from flero_vault.core.ports import (
     Client,
     Clock,
     Consent,
+    Delivery,
     Entropy,
     Failure,
     NewTokens,
@@ -791,10 +792,22 @@ def refusal(
     )
 
 
+_AWAY_CODES = frozenset({"server_error", "temporarily_unavailable"})
+
+
 def _service_error(
     failure: Failure, connector: Connector, metadata: Mapping[str, str]
 ) -> VaultError:
-    return refusal(failure.verdict, connector, metadata, failure.retry_after)
+    verdict = failure.verdict
+    if (
+        verdict is Verdict.SERVICE_DOWN
+        and failure.delivery is Delivery.ANSWERED
+        and failure.retry_after is None
+        and failure.code not in _AWAY_CODES
+    ):
+        # It answered, with a refusal that nobody knows: this code will not do, whatever it means.
+        verdict = Verdict.RECONNECT
+    return refusal(verdict, connector, metadata, failure.retry_after)
 
 
 def _outcome_of(error: VaultError) -> dict[str, object]:
