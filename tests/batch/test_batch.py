@@ -139,7 +139,7 @@ async def test_the_answer_comes_before_the_deadline_and_the_refresh_goes_on(
 ) -> None:
     ready = await vault.connect("google")
     gone, lives = await vault.connect("oidc"), await vault.connect("oidc", account="grace")
-    old = (await vault.token(lives.name)).access_token
+    old: str = (await vault.token(lives.name)).access_token
     await rows.age(gone.name, had=3600, left=-1)
     await rows.age(lives.name, had=3560, left=40)
     await vault.emulator.control("oidc", hang_s=3)
