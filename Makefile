@@ -19,7 +19,7 @@ run: $(INSTALLED) ## the vault with everything it needs, in the foreground
 	@exec $(BIN)/flero-vault dev
 
 test: $(INSTALLED) ## unit and integration tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(E2E_INSTALLED) ## formatter, linter, types, protos
 	$(BIN)/ruff format --check .

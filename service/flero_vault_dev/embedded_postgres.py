@@ -82,6 +82,7 @@ _INITDB_DEADLINE_S = 60.0
 _START_DEADLINE_S = 60.0  # long, because a start after a crash replays the log first
 _STOP_DEADLINE_S = 30.0
 _PROBE_DEADLINE_S = 10.0
+_PROBE_TRIES = 3
 _POLL_INTERVAL_S = 0.01
 
 _LOG_TAIL_LINES = 20
@@ -322,7 +323,12 @@ class _Account:
         Asked of the kernel and not computed from modes, which know nothing of access lists.
         """
         shell = ("/bin/sh", "-c", condition, "sh", path)
-        return self.run(*shell, deadline_s=_PROBE_DEADLINE_S).returncode == 0
+        for _ in range(_PROBE_TRIES):
+            code = self.run(*shell, deadline_s=_PROBE_DEADLINE_S).returncode
+            if code >= 0:
+                return code == 0
+            # Ended by a signal, which is no answer: a fork of a process with threads can crash.
+        raise PostgresFailed(f"A shell of uid {self.uid} is killed whenever it is asked.")
 
 
 def _account_for(folder: Path) -> _Account:

@@ -11,7 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-COMMAND = (sys.executable, "-m", "flero_vault.cli")
+# As at a terminal: whoever runs the tests in the background may have them ignore interrupts.
+_AT_A_TERMINAL = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "runpy.run_module('flero_vault.cli', run_name='__main__')"
+)
+COMMAND = (sys.executable, "-c", _AT_A_TERMINAL)
 NOBODY = "workspaces/acme/credentials/00000000-0000-4000-8000-000000000000"
 PATIENCE_S = 60
 
