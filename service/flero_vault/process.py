@@ -1,5 +1,6 @@
 """Time and chance of the real world, for the core's Clock and Entropy."""
 
+import gc
 import random
 import secrets
 import time
@@ -31,3 +32,14 @@ class SystemEntropy:
     def jitter(self) -> float:
         """Return a number from 0 up to 1."""
         return _RANDOM.random()
+
+
+def settle_memory() -> None:
+    """Tell the garbage collector what stays. Call it when everything is loaded and listening.
+
+    A call makes objects that its end frees, hardly ever a cycle. Looking through all modules after
+    each few hundred of them would take a fifth of the time of a batch.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

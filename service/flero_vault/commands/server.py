@@ -19,6 +19,7 @@ from flero_vault.core.errors import Unavailable
 from flero_vault.envelope.local import KeyringRefused
 from flero_vault.migrations import runner
 from flero_vault.oauth.catalogue import ConnectorFilesInvalid
+from flero_vault.process import settle_memory
 from flero_vault.server import running
 from flero_vault.store.postgres import DatabaseRefused, SchemaUnknown
 
@@ -75,6 +76,7 @@ def serve() -> None:
 
     async def serving(stopped: Stopped) -> int:
         async with running(chosen, log, otlp=otlp):
+            settle_memory()
             click.echo("ready")
             await stopped()
         return 0

@@ -11,7 +11,14 @@
 """
 
 import hmac
-from typing import NoReturn
+from typing import NoReturn, Self
+
+
+def _decoded(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _has_utf8(text: str) -> bool:
@@ -33,6 +40,22 @@ class Secret:
         if not _has_utf8(text):
             raise ValueError("a Secret is made of text that has UTF-8")
         self._text = text
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Self:
+        """Return the secret of some UTF-8.
+
+        Raises:
+            ValueError: it is none; the error does not hold it.
+
+        """
+        text = _decoded(data)
+        if text is None:
+            raise ValueError("a Secret is made of text that has UTF-8")
+        # Text that was decoded has UTF-8; `__init__` would encode it again to find out.
+        secret = cls.__new__(cls)
+        secret._text = text  # noqa: SLF001 - its own
+        return secret
 
     def reveal(self) -> str:
         """Return the text. Every caller of this is on the audit list."""

@@ -48,10 +48,12 @@ class DoesNotOpen(Exception):  # named like the core's errors: what happened
 class DataKey:
     """A workspace's key that seals. Prints as its id."""
 
-    __slots__ = ("_aead", "id")
+    __slots__ = ("_aead", "header", "id")
 
     def __init__(self, key_id: UUID, key: bytes) -> None:
         self.id = key_id
+        self.header = _VERSION + key_id.bytes
+        """What each of its ciphertexts begins with, and is bound to."""
         # Once a key and not once a ciphertext: expanding the key costs more than opening a token.
         self._aead = aead(key)
 
@@ -99,8 +101,8 @@ def seal(
 ) -> bytes:
     """Return `plaintext` sealed to this field of this seat."""
     nonce = fresh_nonce(random)
-    ciphertext = key.encrypt(nonce, plaintext, _associated(key.id, seat, field))
-    return _VERSION + key.id.bytes + nonce + ciphertext
+    ciphertext = key.encrypt(nonce, plaintext, _associated(key, seat, field))
+    return key.header + nonce + ciphertext
 
 
 def open_sealed(key: DataKey, seat: Seat, field: str, sealed: bytes) -> bytes:
@@ -112,10 +114,10 @@ def open_sealed(key: DataKey, seat: Seat, field: str, sealed: bytes) -> bytes:
     """
     # The header is compared although the associated data would give a difference away: the
     # associated data is built from what we expect, never from what the ciphertext claims.
-    if sealed[:_NONCE_AT] != _VERSION + key.id.bytes:
+    if sealed[:_NONCE_AT] != key.header:
         raise DoesNotOpen
     nonce = sealed[_NONCE_AT:_CIPHERTEXT_AT]
-    return key.decrypt(nonce, sealed[_CIPHERTEXT_AT:], _associated(key.id, seat, field))
+    return key.decrypt(nonce, sealed[_CIPHERTEXT_AT:], _associated(key, seat, field))
 
 
 def joined(*parts: bytes) -> bytes:
@@ -155,11 +157,12 @@ def decrypt(cipher: AESGCM, nonce: bytes, ciphertext: bytes, associated: bytes) 
         raise DoesNotOpen from None
 
 
-def _associated(key_id: UUID, seat: Seat, field: str) -> bytes:
-    place = _place(key_id.bytes, seat.kind, seat.workspace)
+def _associated(key: DataKey, seat: Seat, field: str) -> bytes:
+    place = _place(key.header, seat.kind, seat.workspace)
     return place + joined(seat.row.encode(), field.encode())
 
 
 @lru_cache(maxsize=1024)  # the same for every row of a workspace
-def _place(key_id: bytes, kind: str, workspace: str) -> bytes:
-    return joined(_VERSION, key_id, kind.encode(), workspace.encode())
+def _place(header: bytes, kind: str, workspace: str) -> bytes:
+    version, key_id = header[:1], header[1:]
+    return joined(version, key_id, kind.encode(), workspace.encode())

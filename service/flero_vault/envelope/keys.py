@@ -129,10 +129,10 @@ class Keys:
 
         """
         key = await self._seal.by_id(seat.workspace, sealed.key_id)
-        text = _text(open_sealed(key, seat, name, sealed.data))
-        if text is None:
-            raise DoesNotOpen
-        return Secret(text)
+        try:
+            return Secret.decoded(open_sealed(key, seat, name, sealed.data))
+        except ValueError:
+            raise DoesNotOpen from None
 
     async def fingerprint(self, workspace: str, use: str, secret: Secret) -> bytes:
         """Return a keyed hash, comparable within the workspace and use; 32 bytes."""
@@ -310,11 +310,3 @@ class _Flights(Generic[_Value]):
         if not task.cancelled():
             # Looked at, so that asyncio does not log it when every caller has given up.
             task.exception()
-
-
-def _text(plaintext: bytes) -> str | None:
-    """Return the text, or None. The decoder's own error would carry the plaintext into a log."""
-    try:
-        return plaintext.decode()
-    except UnicodeDecodeError:
-        return None

@@ -531,8 +531,9 @@ class PostgresStore:
         )
         reads: list[TokenRead | None] = [None] * len(wanted)
         for row in found:
-            place = row["place"] - 1
-            reads[place] = rows.token_read(CredentialName(workspace, wanted[place][0]), row)
+            *columns, place = row
+            name = CredentialName(workspace, wanted[place - 1][0])
+            reads[place - 1] = rows.token_read(name, columns)
         return reads
 
     async def grants_of(self, name: CredentialName) -> Sequence[Grant]:

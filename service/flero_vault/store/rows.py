@@ -1,6 +1,6 @@
 """Rows to values. One function a value; nothing else knows the columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -118,18 +118,58 @@ def grant(row: Row) -> Grant:
     )
 
 
-def token_read(name: CredentialName, row: Row) -> TokenRead:
-    """Return a row of the query `read_token`."""
+_SCOPES = {scope.value: scope for scope in CredentialScope}
+_STATUSES = {status.value: status for status in Status}
+
+
+def token_read(name: CredentialName, row: Sequence[Any]) -> TokenRead:
+    """Return a row of the queries `read_token` and `read_tokens`, by position.
+
+    A thousand of these make one answer, and looking columns up by name costs as much as the rest.
+    """
+    (
+        connector, display_name, scope, status, reason_time, owner, now,
+        grant_id, workspace, generation, grant_connector, connection_params, slot,
+        app_workspace, app_id, key_id, access_token, has_refresh_token, fingerprint,
+        token_type, scopes, connection, issue_time, expire_time, dead_reason, dead_time,
+        retry_time, failure, failure_count, hinted_times, lease_expire_time,
+    ) = row  # fmt: skip
+    found = None
+    if grant_id is not None:
+        found = Grant(
+            grant_id,
+            workspace,
+            generation,
+            grant_connector,
+            connection_params,
+            slot,
+            None if app_id is None else AppName(app_workspace, app_id),
+            None if access_token is None else Sealed(key_id, access_token),
+            Sealed(key_id, b"") if has_refresh_token else None,
+            fingerprint,
+            token_type,
+            tuple(scopes),
+            connection,
+            issue_time,
+            expire_time,
+            dead_reason,
+            dead_time,
+            retry_time,
+            failure,
+            failure_count,
+            tuple(hinted_times),
+            lease_expire_time,
+        )
     return TokenRead(
-        name=name,
-        connector=row["credential_connector"],
-        display_name=row["display_name"],
-        scope=CredentialScope(row["credential_scope"]),
-        status=Status(row["status"]),
-        reason_time=row["reason_time"],
-        owner=row["owner"],
-        grant=None if row["grant_id"] is None else grant(row),
-        now=row["now"],
+        name,
+        connector,
+        display_name,
+        _SCOPES[scope],
+        _STATUSES[status],
+        reason_time,
+        owner,
+        found,
+        now,
     )
 
 

@@ -1,14 +1,15 @@
 -- name: read_token
--- What GetAccessToken needs, by primary keys only, with the database's time of this read.
+-- What GetAccessToken needs, by primary keys only, with the database's time of this read. Read by
+-- position (`rows.token_read`).
 SELECT
-    c.connector AS credential_connector, c.display_name, c.credential_scope, c.status, c.reason_time,
+    c.connector, c.display_name, c.credential_scope, c.status, c.reason_time,
     c.owner, clock_timestamp() AS now,
-    g.workspace_id, g.grant_id, g.generation, g.connector, g.connection_params, g.slot,
+    g.grant_id, g.workspace_id, g.generation, g.connector, g.connection_params, g.slot,
     g.app_workspace_id, g.app_id, g.key_id, g.sealed_access_token,
     -- Only whether there is one: a read that cannot spend it does not fetch it.
-    CASE WHEN g.sealed_refresh_token IS NOT NULL THEN ''::bytea END AS sealed_refresh_token,
-    g.refresh_fingerprint, g.token_type, g.scopes, g.connection, g.issue_time, g.expire_time,
-    g.dead_reason, g.dead_time, g.retry_time, g.failure, g.failure_count, g.hinted_times, g.lease_expire_time
+    g.sealed_refresh_token IS NOT NULL AS has_refresh_token, g.refresh_fingerprint,
+    g.token_type, g.scopes, g.connection, g.issue_time, g.expire_time, g.dead_reason, g.dead_time,
+    g.retry_time, g.failure, g.failure_count, g.hinted_times, g.lease_expire_time
 FROM credentials AS c
 LEFT JOIN credential_slots AS s
     ON s.workspace_id = c.workspace_id AND s.credential_id = c.credential_id
@@ -21,14 +22,15 @@ LIMIT 1;
 -- name: read_tokens
 -- The same for many at once: for each the slot that is asked for, or the first.
 SELECT
-    w.place, c.connector AS credential_connector, c.display_name, c.credential_scope, c.status,
-    c.reason_time, c.owner, clock_timestamp() AS now,
-    g.workspace_id, g.grant_id, g.generation, g.connector, g.connection_params, g.slot,
+    c.connector, c.display_name, c.credential_scope, c.status, c.reason_time,
+    c.owner, clock_timestamp() AS now,
+    g.grant_id, g.workspace_id, g.generation, g.connector, g.connection_params, g.slot,
     g.app_workspace_id, g.app_id, g.key_id, g.sealed_access_token,
     -- Only whether there is one: a read that cannot spend it does not fetch it.
-    CASE WHEN g.sealed_refresh_token IS NOT NULL THEN ''::bytea END AS sealed_refresh_token,
-    g.refresh_fingerprint, g.token_type, g.scopes, g.connection, g.issue_time, g.expire_time,
-    g.dead_reason, g.dead_time, g.retry_time, g.failure, g.failure_count, g.hinted_times, g.lease_expire_time
+    g.sealed_refresh_token IS NOT NULL AS has_refresh_token, g.refresh_fingerprint,
+    g.token_type, g.scopes, g.connection, g.issue_time, g.expire_time, g.dead_reason, g.dead_time,
+    g.retry_time, g.failure, g.failure_count, g.hinted_times, g.lease_expire_time,
+    w.place
 FROM unnest($2::uuid[], $3::text[]) WITH ORDINALITY AS w (credential_id, slot, place)
 JOIN credentials AS c ON c.workspace_id = $1 AND c.credential_id = w.credential_id
 LEFT JOIN LATERAL (
